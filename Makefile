@@ -1,0 +1,38 @@
+# A bare machine needs Python 3.11 or newer with venv and pip, and a package index; every target makes .venv by itself.
+PYTHON ?= $(or $(shell command -v python3.11),python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+# A second environment for the libraries that tests and benchmarks compare with; only `make oracle` makes it.
+ORACLE := .venv-oracle/bin/python
+
+.PHONY: install run test check bench oracle
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+run: install
+	$(BIN)/merging demo
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_house.py
+
+bench: install
+	$(BIN)/python -m benchmarks.streaming --size 0.1B --repeats 1 $(and $(wildcard $(ORACLE)),--mergekit $(ORACLE))
+
+oracle: $(ORACLE)
+
+$(ORACLE): pyproject.toml
+	$(PYTHON) -m venv .venv-oracle
+	$(ORACLE) -m pip install --quiet --constraint constraints.txt '.[oracle]'
+	touch $@
