@@ -1,0 +1,58 @@
+"""Electing one sign per entry, and averaging what agrees with it.
+
+Sums over models run in the models' order, so that no bit depends on how entries are cut. Everything stays in float32:
+a boolean mask costs as much as forty of the multiplications and clamps that stand in for it.
+"""
+
+from __future__ import annotations
+
+from merging.lazy import Float, Tensor, torch
+
+
+def sum_models(x: Float[Tensor, "models *shape"]) -> Float[Tensor, "*shape"]:
+    """Sum over the models in their order."""
+    total = x[0].clone()
+    for row in x[1:]:
+        total.add_(row)
+    return total
+
+
+def elect_sign(x: Float[Tensor, "models *shape"], tie: int = 1) -> Float[Tensor, "*shape"]:
+    """The sign, +1 or -1, of the sum over models; `tie` where the sum is zero.
+
+    >>> elect_sign(torch.tensor([[1.0, -2.0, 3.0], [1.0, 1.0, -3.0]]))
+    tensor([ 1., -1.,  1.])
+    """
+    return sum_models(x).sign_().add_(0.5 * tie).sign_()
+
+
+def disjoint_sum(x: Float[Tensor, "models *shape"], sign: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Sum over the models whose entry has the elected sign; zeros have none.
+
+    >>> disjoint_sum(torch.tensor([[1.0, -2.0], [3.0, 4.0]]), torch.tensor([1.0, -1.0]))
+    tensor([ 4., -2.])
+    """
+    merged = torch.zeros_like(sign)
+    agreeing = torch.empty_like(sign)
+    for row in x:
+        merged += torch.mul(row, sign, out=agreeing).relu_()
+    return merged.mul_(sign)
+
+
+def disjoint_mean(
+    x: Float[Tensor, "models *shape"], sign: Float[Tensor, "*shape"], weight: Float[Tensor, "models *ones"]
+) -> Float[Tensor, "*shape"]:
+    """The disjoint sum of weighted entries `x`, divided by the sum of the agreeing models' weights.
+
+    Weights keep their sign; a divisor of exactly zero is taken as one.
+
+    >>> disjoint_mean(torch.tensor([[1.0, -2.0], [3.0, 4.0]]), torch.tensor([1.0, -1.0]), torch.ones(2, 1))
+    tensor([ 2., -2.])
+    """
+    merged, divisor = torch.zeros_like(sign), torch.zeros_like(sign)
+    agreeing = torch.empty_like(sign)
+    for row, share in zip(x, weight, strict=True):
+        merged += torch.mul(row, sign, out=agreeing).relu_()
+        divisor.addcmul_(agreeing.sign_(), share)
+    divisor += torch.eq(divisor, 0, out=agreeing)
+    return merged.div_(divisor).mul_(sign)

@@ -1,0 +1,39 @@
+"""Averages of models: uniform and weighted soups."""
+
+from __future__ import annotations
+
+from merging.errors import ParameterError
+from merging.lazy import Float, Tensor
+from merging.methods.declare import Flag, PerModel, merge_method
+
+# Weights that cancel to less than this share of their size leave nothing but rounding to divide by.
+CANCELLED = 1e-8
+
+
+@merge_method("linear", paper="arXiv:2203.05482", aliases=("average",), sees="models", reach="span", base="unused")
+def linear(*, weight: PerModel = 1.0, normalize: Flag = True) -> Float[Tensor, " models"]:
+    """Weighted mean of the models.
+
+    merged = sum_i weight_i x_i / sum_i weight_i
+
+    Without `normalize` the sum is not divided. Equal weights give the uniform soup. Raises ParameterError where the
+    weights cancel and no mean exists.
+
+    weight: share of each model, before normalising
+    normalize: divide by the sum of the weights
+
+    >>> import torch
+    >>> from merging.methods.apply import merge_tensor
+    >>> merge_tensor("linear", torch.tensor([[1.0, 4.0], [3.0, 0.0]]), weight=[3, 1])
+    tensor([1.5000, 3.0000])
+    """
+    if not normalize:
+        return weight  # type: ignore[no-any-return]
+    total = float(weight.sum())
+    if abs(total) <= CANCELLED * float(weight.abs().sum()):
+        raise ParameterError(
+            f"linear cannot average with weights {', '.join(f'{each:g}' for each in weight.tolist())}",
+            must_be="weights whose sum is not zero",
+            fix="change the weights, or write `normalize: false` for their plain sum",
+        )
+    return weight / total  # type: ignore[no-any-return]

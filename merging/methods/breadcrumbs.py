@@ -1,0 +1,104 @@
+"""Model breadcrumbs: drop both tails of every task vector, the noise below and the outliers above."""
+
+from __future__ import annotations
+
+from merging.algebra.signs import sum_models
+from merging.algebra.sparsify import coarse_magnitudes, fine_magnitudes, keep_band, mass_ratio, masses, order_statistics
+from merging.lazy import Float, Int, Tensor, torch
+from merging.methods.declare import Flag, Measured, Number, PerModel, PerModelShare, Unused, merge_method, only_if
+
+Shares = PerModelShare
+
+
+def band_ranks(
+    x: Float[Tensor, "models n"], *, measured: Measured, density: Shares, gamma: Shares
+) -> Int[Tensor, "..."]:
+    """Second counting round: the lower bits around both ends of each model's band."""
+    coarse = measured["coarse_magnitudes"]
+    return fine_magnitudes(x, coarse, _ranks(coarse, density, gamma))
+
+
+def band_masses(
+    x: Float[Tensor, "models n"], *, measured: Measured, density: Shares, gamma: Shares
+) -> Float[Tensor, "..."]:
+    """Third round, for rescaling: mass of each task vector and of its band."""
+    return masses(x, _band(x, measured, density, gamma))
+
+
+BAND_ROUNDS = (
+    only_if("density", coarse_magnitudes),
+    only_if("density", band_ranks),
+    only_if("rescale", band_masses),
+)
+
+
+@merge_method("breadcrumbs", paper="arXiv:2312.06795", sees="task_vectors", reach="element", measure=BAND_ROUNDS)
+def breadcrumbs(
+    task_vectors: Float[Tensor, "models *shape"],
+    *,
+    measured: Measured,
+    weight: PerModel = 1.0,
+    density: Shares = 1.0,
+    gamma: Shares = 0.01,
+    normalize: Flag = False,
+    rescale: Flag = False,
+    lambda_: Number = 1.0,
+    int8_mask: Unused = False,  # noqa: ARG001
+) -> Float[Tensor, "*shape"]:
+    """Weighted sum of task vectors without their smallest and largest changes.
+
+    Of the n magnitudes of tau_i in ascending order the int(gamma n) last are outliers, and int(density n) before them
+    are kept; where those are not enough, outliers are kept as well. Entries equal to either end of the band are kept.
+
+    merged = base + lambda sum_i weight_i band_i
+
+    weight: coefficient of each task vector
+    density: share of each task vector's entries that is kept; the paper keeps 0.09 to 0.14
+    gamma: share of each task vector's largest entries that is dropped
+    normalize: divide by the sum of the weights, unless that is zero
+    rescale: scale each band to the L1 norm of its task vector
+    lambda: scale of the merged task vector
+    int8_mask: no effect; a storage type in other tools
+
+    >>> import torch
+    >>> from merging.methods.apply import merge_tensor
+    >>> merge_tensor("breadcrumbs", torch.tensor([[9.0, 1.0, 2.0, 3.0]]), torch.zeros(4), density=0.5, gamma=0.25)
+    tensor([0., 0., 2., 3.])
+    """
+    total = float(weight.sum())
+    scale = lambda_ / total if normalize and abs(total) >= 1e-8 else lambda_
+    return sum_models(weighted_bands(task_vectors, measured, weight, density, gamma, rescale)).mul_(scale)
+
+
+def weighted_bands(
+    x: Float[Tensor, "models *shape"],
+    measured: Measured,
+    weight: PerModel,
+    density: Shares,
+    gamma: Shares,
+    rescale: bool,
+) -> Float[Tensor, "models *shape"]:
+    """Every task vector's band, rescaled where asked, times its weight."""
+    band = _band(x, measured, density, gamma)
+    if rescale:
+        band *= mass_ratio(measured["band_masses"]).to(band).reshape(weight.shape)
+    return band.mul_(weight)
+
+
+def _band(x: Float[Tensor, "models *shape"], measured: Measured, density: Shares, gamma: Shares) -> Tensor:
+    if "band_ranks" not in measured:
+        return x.clone()
+    coarse = measured["coarse_magnitudes"]
+    ends = order_statistics(coarse, measured["band_ranks"], _ranks(coarse, density, gamma))
+    return keep_band(x, ends[:, 0], ends[:, 1])
+
+
+def _ranks(coarse: Int[Tensor, "models uppers"], density: Shares, gamma: Shares) -> Int[Tensor, "models ends"]:
+    """Ascending ranks of the band's ends: 0 is below every entry, n + 1 above."""
+    ranks = []
+    for n, keep, drop in zip(*(each.flatten().tolist() for each in (coarse[:, -1], density, gamma)), strict=True):
+        count = int(keep * n)
+        below = max(0, n - count - int(drop * n))
+        high = below + count if below + count < n else n + 1
+        ranks.append((below + 1 if below else 0, high) if count else (n + 1, n + 1))
+    return torch.tensor(ranks, device=coarse.device)

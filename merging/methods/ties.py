@@ -1,0 +1,90 @@
+"""TIES: trim small changes, elect one sign per entry, average the changes that agree; every tensor by itself."""
+
+from __future__ import annotations
+
+from merging.algebra.signs import disjoint_mean, disjoint_sum, elect_sign
+from merging.algebra.sparsify import (
+    coarse_magnitudes,
+    fine_magnitudes,
+    keep_largest,
+    mass_ratio,
+    masses,
+    order_statistics,
+)
+from merging.lazy import Float, Int, Tensor, torch
+from merging.methods.declare import Flag, Measured, Number, PerModel, PerModelShare, Unused, merge_method, only_if
+
+
+def trim_ranks(x: Float[Tensor, "models n"], *, measured: Measured, density: PerModelShare) -> Int[Tensor, "..."]:
+    """Second counting round: the lower bits around each model's threshold."""
+    coarse = measured["coarse_magnitudes"]
+    return fine_magnitudes(x, coarse, _ranks(coarse, density))
+
+
+def trim_masses(x: Float[Tensor, "models n"], *, measured: Measured, density: PerModelShare) -> Float[Tensor, "..."]:
+    """Third round, for rescaling: mass of each task vector before and after trimming."""
+    return masses(x, _trim(x, measured, density))
+
+
+@merge_method(
+    "ties",
+    paper="arXiv:2306.01708",
+    sees="task_vectors",
+    reach="element",
+    measure=(only_if("density", coarse_magnitudes), only_if("density", trim_ranks), only_if("rescale", trim_masses)),
+)
+def ties(
+    task_vectors: Float[Tensor, "models *shape"],
+    *,
+    measured: Measured,
+    weight: PerModel = 1.0,
+    density: PerModelShare = 1.0,
+    normalize: Flag = True,
+    rescale: Flag = False,
+    lambda_: Number = 1.0,
+    int8_mask: Unused = False,  # noqa: ARG001
+) -> Float[Tensor, "*shape"]:
+    """Trim, elect, disjoint mean.
+
+    trimmed_i = the `density` share of tau_i with the largest magnitudes, else 0
+    sign      = sign(sum_i weight_i trimmed_i), + where that is 0
+    merged    = base + lambda sum_i weight_i trimmed_i / sum_i weight_i,  over the i whose weight_i trimmed_i has `sign`
+
+    Of n entries the max(1, int(density n)) largest are kept, with all that equal the smallest of them; none at density
+    0. Weights vote, so a negative one votes for the opposite sign, and stay signed in the divisor; where that is
+    exactly 0 nothing is divided. Defaults are mergekit's, which trims nothing; the paper keeps 0.2.
+
+    weight: coefficient of each task vector, in the vote as well
+    density: share of each task vector's entries that is kept
+    normalize: divide by the sum of the agreeing weights
+    rescale: scale each trimmed task vector to the L1 norm it had
+    lambda: scale of the merged task vector
+    int8_mask: no effect; a storage type in other tools
+
+    >>> import torch
+    >>> from merging.methods.apply import merge_tensor
+    >>> merge_tensor("ties", torch.tensor([[3.0, 1.0, 2.0], [1.0, -2.0, 0.5]]), torch.zeros(3), density=0.7)
+    tensor([ 2., -2.,  2.])
+    """
+    trimmed = _trim(task_vectors, measured, density)
+    if rescale:
+        trimmed *= mass_ratio(measured["trim_masses"]).to(trimmed).reshape(weight.shape)
+    trimmed *= weight
+    sign = elect_sign(trimmed)
+    merged = disjoint_mean(trimmed, sign, weight) if normalize else disjoint_sum(trimmed, sign)
+    return merged.mul_(lambda_)
+
+
+def _trim(x: Float[Tensor, "models *shape"], measured: Measured, density: PerModelShare) -> Tensor:
+    if "trim_ranks" not in measured:
+        return x.clone()
+    coarse = measured["coarse_magnitudes"]
+    threshold = order_statistics(coarse, measured["trim_ranks"], _ranks(coarse, density))
+    return keep_largest(x, threshold[:, 0])
+
+
+def _ranks(coarse: Int[Tensor, "models uppers"], density: PerModelShare) -> Int[Tensor, "models one"]:
+    """Ascending rank of the smallest entry kept: 0 keeps all, n + 1 none."""
+    pairs = zip(coarse[:, -1].tolist(), density.flatten().tolist(), strict=True)
+    ranks = [0 if share >= 1 else n + 1 if share <= 0 else n + 1 - max(1, int(share * n)) for n, share in pairs]
+    return torch.tensor(ranks, device=coarse.device)[:, None]

@@ -1,0 +1,265 @@
+"""Laws of every merge method, from its declaration alone; a new method is held to them by existing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from merging.methods.apply import PADDING, Application, combine, merge_tensor
+from merging.methods.declare import REQUIRED, Method, all_methods
+
+METHODS = all_methods()
+# Values at which a method named in the field's words neither trims nor scales.
+NEUTRAL = {"density": 1.0, "gamma": 0.0, "scale": 1.0, "lambda": 1.0, "normalize": True}
+
+
+def declared(**facts: object) -> list[str]:
+    """Names of the methods that state these facts."""
+    return [name for name, method in METHODS.items() if all(getattr(method.needs, k) == v for k, v in facts.items())]
+
+
+def operands(method: Method, models: int, *shape: int, seed: int = 0) -> torch.Tensor:
+    """Float32 operands as the engine makes them of bfloat16 fine-tunes of one base."""
+    generator = torch.Generator().manual_seed(seed)
+    base = (torch.randn(shape, generator=generator) * 0.02).bfloat16().float()
+    changes = torch.randn(models, *shape, generator=generator) * 0.002
+    tuned = (base + changes).bfloat16().float()
+    return tuned - base if method.needs.sees == "task_vectors" else tuned
+
+
+def number(method: Method, wanted: int) -> int:
+    """The nearest number of operands the method takes."""
+    least, most = method.needs.inputs
+    return max(least, min(wanted, most or wanted))
+
+
+def draw_values(data: st.DataObject, method: Method, models: int) -> dict[str, object]:
+    """A value inside the bounds of every parameter; numbers are coefficients of ordinary size."""
+    values: dict[str, object] = {}
+    for name, knob in method.parameters.items():
+        low = 0.25 if knob.kind.minimum is None else knob.kind.minimum
+        high = low + 1.5 if knob.kind.maximum is None else knob.kind.maximum
+        match knob.kind.type:
+            case "flag":
+                strategy = st.booleans()
+            case "choice":
+                strategy = st.sampled_from(knob.kind.choices)
+            case "count":
+                strategy = st.integers(int(low), int(low) + 4)
+            case _:
+                strategy = st.floats(low, high, width=16)
+        values[name] = data.draw(st.tuples(*[strategy] * models) if knob.kind.per_model else strategy, label=name)
+    return values
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method ready to be applied to operands that were measured whole."""
+
+    use: Application
+    x: torch.Tensor
+    measured: dict[str, torch.Tensor]
+
+    def merge(self, x: torch.Tensor | None = None) -> torch.Tensor:
+        x = self.x if x is None else x
+        if self.use.method.needs.reach == "span":
+            return combine(x, self.use.coefficients(self.measured), self.use.method.needs.sees)
+        return self.use.merge(x, self.measured)
+
+
+def case(method: Method, values: dict[str, object], x: torch.Tensor) -> Case:
+    use = Application(method, values, len(x), axes=x.ndim - 1)
+    measured: dict[str, torch.Tensor] = {}
+    for step in use.rounds:
+        measured[step.__name__] = use.measure(step, x.reshape(len(x), -1), measured)
+    return Case(use, x, measured)
+
+
+def drawn_case(name: str, data: st.DataObject, *shape: int, models: int = 3) -> Case:
+    method = METHODS[name]
+    models = number(method, models)
+    return case(method, draw_values(data, method, models), operands(method, models, *shape))
+
+
+@pytest.mark.parametrize("name", declared(reach="element"))
+@settings(max_examples=15)
+@given(data=st.data(), cuts=st.sets(st.integers(1, 7), max_size=4))
+def test_cutting_along_entries_changes_no_bit(name, data, cuts):
+    whole = drawn_case(name, data, 8 * PADDING)
+    edges = [0, *(cut * PADDING for cut in sorted(cuts)), 8 * PADDING]
+    pieces = [whole.merge(whole.x[:, a:b].contiguous()) for a, b in pairwise(edges)]
+    assert torch.equal(torch.cat(pieces), whole.merge())
+
+
+@pytest.mark.parametrize("name", declared(reach="element"))
+@settings(max_examples=10)
+@given(data=st.data(), entries=st.integers(1, 3 * PADDING))
+def test_padding_changes_no_bit(name, data, entries):
+    whole = drawn_case(name, data, 3 * PADDING)
+    padded = whole.x.clone()
+    padded[:, entries:] = 0
+    assert torch.equal(whole.merge(padded)[:entries], whole.merge()[:entries])
+
+
+@pytest.mark.parametrize("name", declared(reach="element"))
+@settings(max_examples=5)
+@given(data=st.data())
+def test_entries_know_nothing_of_their_axes(name, data):
+    flat = drawn_case(name, data, 6 * PADDING)
+    shaped = Application(flat.use.method, flat.use.values, len(flat.x), axes=2)
+    merged = shaped.merge(flat.x.reshape(-1, 6, PADDING), flat.measured)
+    assert torch.equal(merged.reshape(-1), flat.merge())
+
+
+@pytest.mark.parametrize("name", declared(reach="row"))
+@settings(max_examples=15)
+@given(data=st.data(), cut=st.integers(1, 7))
+def test_cutting_between_rows_changes_no_bit(name, data, cut):
+    whole = drawn_case(name, data, 8, PADDING)
+    pieces = [whole.merge(whole.x[:, :cut].contiguous()), whole.merge(whole.x[:, cut:].contiguous())]
+    assert torch.equal(torch.cat(pieces), whole.merge())
+
+
+@pytest.mark.parametrize("name", METHODS)
+@settings(max_examples=10)
+@given(data=st.data(), cut=st.integers(0, 200))
+def test_rounds_of_a_union_are_the_sums_of_the_rounds(name, data, cut):
+    whole = drawn_case(name, data, 200)
+    for step in whole.use.rounds:
+        parts = [whole.use.measure(step, part, whole.measured) for part in whole.x.split([cut, 200 - cut], 1)]
+        total = whole.measured[step.__name__]
+        assert total.dtype in (torch.int64, torch.float64)
+        if total.dtype == torch.int64:
+            assert torch.equal(sum(parts), total)
+        else:
+            assert torch.allclose(sum(parts), total, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@settings(max_examples=8)
+@given(data=st.data(), models=st.integers(1, 4))
+def test_equal_models_are_a_fixed_point(name, data, models):
+    method = METHODS[name]
+    models = number(method, models)
+    values = {**draw_values(data, method, models), **{k: v for k, v in NEUTRAL.items() if k in method.parameters}}
+    if "normalize" not in method.parameters and "weight" in method.parameters:
+        values["weight"] = (1 / models,) * models
+    x = operands(method, 1, 200).expand(models, -1).contiguous()
+    assert torch.allclose(case(method, values, x).merge(), x[0], rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", declared(sees="task_vectors"))
+@settings(max_examples=5)
+@given(data=st.data())
+def test_models_that_are_the_base_model_give_the_base_model(name, data):
+    method = METHODS[name]
+    models = number(method, 3)
+    assert not case(method, draw_values(data, method, models), torch.zeros(models, 200)).merge().any()
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.needs.order == "together"])
+@settings(max_examples=10)
+@given(data=st.data())
+def test_the_order_of_models_matters_to_rounding_only(name, data):
+    here = drawn_case(name, data, 200)
+    method = here.use.method
+    fixed = 1 if method.needs.sees == "models" and method.needs.base == "required" else 0
+    order = [*range(fixed), *data.draw(st.permutations(range(fixed, len(here.x))))]
+    values = {
+        key: tuple(value[i] for i in order) if method.parameters[key].kind.per_model else value
+        for key, value in here.use.values.items()
+    }
+    there = case(method, values, here.x[order])
+    assert torch.allclose(there.merge(), here.merge(), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@settings(max_examples=10)
+@given(data=st.data(), exponent=st.integers(-8, 8))
+def test_scaled_models_give_the_scaled_merge(name, data, exponent):
+    here = drawn_case(name, data, 200)
+    there = case(here.use.method, dict(here.use.values), here.x * 2.0**exponent)
+    assert torch.allclose(there.merge(), here.merge() * 2.0**exponent, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@settings(max_examples=5)
+@given(data=st.data())
+def test_no_argument_is_changed(name, data):
+    here = drawn_case(name, data, 200)
+    x, measured = here.x.clone(), {key: value.clone() for key, value in here.measured.items()}
+    first = here.merge()
+    for step in here.use.rounds:
+        here.use.measure(step, here.x, here.measured)
+    assert torch.equal(here.x, x)
+    assert all(torch.equal(here.measured[key], value) for key, value in measured.items())
+    assert torch.equal(here.merge(), first)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@settings(max_examples=10)
+@given(data=st.data(), shape=st.sampled_from([(), (0,), (1,), (5,), (3, 7), (2, 3, 2)]))
+def test_any_shape_merges_to_finite_float32_of_that_shape(name, data, shape):
+    method = METHODS[name]
+    models = number(method, 3)
+    x = operands(method, models, *shape)
+    if method.needs.reach in ("span", "element"):
+        x = x.reshape(models, -1)
+    here = case(method, draw_values(data, method, models), x)
+    merged = here.merge()
+    assert merged.shape == x.shape[1:]
+    assert merged.dtype == torch.float32
+    assert merged.isfinite().all()
+    if method.needs.reach == "span":
+        coefficients = here.use.coefficients(here.measured)
+        assert coefficients.shape == (models,)
+        assert coefficients.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "name, key",
+    [
+        (name, key)
+        for name, each in METHODS.items()
+        for key, knob in each.parameters.items()
+        if "no effect" in knob.says
+    ],
+)
+def test_a_parameter_said_to_have_no_effect_has_none(name, key):
+    method = METHODS[name]
+    x = operands(method, number(method, 3), 200)
+    assert torch.equal(case(method, {key: 0}, x).merge(), case(method, {key: 1}, x).merge())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator")
+@pytest.mark.parametrize("name", METHODS)
+@settings(max_examples=5)
+@given(data=st.data())
+def test_an_accelerator_keeps_the_same_entries(name, data):
+    here = drawn_case(name, data, 3000)
+    use = Application(here.use.method, here.use.values, len(here.x), axes=1, device="cuda")
+    measured: dict[str, torch.Tensor] = {}
+    for step in use.rounds:
+        measured[step.__name__] = use.measure(step, here.x.cuda(), measured)
+    for key, value in here.measured.items():
+        assert torch.allclose(measured[key].cpu(), value, rtol=1e-12, atol=0)
+    merged = Case(use, here.x.cuda(), measured).merge().cpu()
+    assert torch.equal(merged == 0, here.merge() == 0)
+    assert torch.allclose(merged, here.merge(), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_the_stored_dtype_comes_back(name, dtype):
+    method = METHODS[name]
+    models = number(method, 2)
+    apart = method.needs.base == "required" and method.needs.sees == "models"
+    x = operands(method, models, 12).to(dtype)
+    base = torch.zeros(12, dtype=dtype) if method.needs.base == "required" else None
+    required = {knob.argument: 0.5 for knob in method.parameters.values() if knob.default is REQUIRED}
+    assert merge_tensor(name, x[apart:], base, **required).dtype == dtype

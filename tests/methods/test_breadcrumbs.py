@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from merging.methods.apply import merge_tensor
+from tests.methods.transcription import band, merged, task_vectors
+
+
+def breadcrumbs(x, **parameters):
+    x = torch.as_tensor(x)
+    return merge_tensor("breadcrumbs", x, torch.zeros(x.shape[1:]), **parameters)
+
+
+def expected(x, density, gamma, weights, **options):
+    trim = [partial(band, density=share, gamma=outliers) for share, outliers in zip(density, gamma, strict=True)]
+    return merged(x.astype(np.float64), trim, weights, consensus=False, **options)
+
+
+@pytest.mark.parametrize("normalize, rescale, scale", list(product([True, False], [True, False], [1.0, -0.7])))
+@pytest.mark.parametrize("weights", [[1, 1, 1], [0.2, 0.7, 1.5], [1, -0.5, 0.3], [1, -1, 0]])
+def test_every_combination_is_that_of_the_transcription(normalize, rescale, scale, weights):
+    x = task_vectors(seed=1)
+    shares = {"density": [0.2, 0.53, 0.9], "gamma": [0.01, 0.05, 0.3]}
+    options = {"normalize": normalize, "rescale": rescale}
+    found = breadcrumbs(x, weight=weights, lambda_=scale, **shares, **options)
+    reference = expected(x, *shares.values(), weights, scale=scale, **options)
+    np.testing.assert_allclose(found, reference, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.009, 0.1, 0.5, 0.99, 1.0])
+@pytest.mark.parametrize("gamma", [0.0, 0.004, 0.01, 0.5, 1.0])
+@pytest.mark.parametrize("n", [1, 3, 100])
+def test_every_density_and_gamma_are_those_of_the_transcription(density, gamma, n):
+    x = task_vectors(seed=2, n=n)
+    found = breadcrumbs(x, density=density, gamma=gamma)
+    reference = expected(x, [density] * 3, [gamma] * 3, [1] * 3, normalize=False)
+    np.testing.assert_allclose(found, reference, rtol=1e-5, atol=1e-6)
+
+
+def test_small_tensors_keep_entries_where_no_outlier_fits():
+    assert breadcrumbs([[1.0, 2.0, 3.0]], density=0.7, gamma=0.01).tolist() == [0, 2, 3]
+
+
+def test_density_wins_over_gamma():
+    assert breadcrumbs([[1.0, 2.0, 3.0, 4.0]], density=0.75, gamma=0.5).tolist() == [1, 2, 3, 0]
+    assert breadcrumbs([[1.0, 2.0, 3.0, 4.0]], density=1.0, gamma=0.5).tolist() == [1, 2, 3, 4]
+
+
+def test_entries_equal_to_an_end_of_the_band_are_kept():
+    assert breadcrumbs([[1.0, 1.0, 2.0, 2.0]], density=0.5, gamma=0.25).tolist() == [1, 1, 2, 2]
+
+
+def test_cancelling_weights_are_not_divided_by():
+    assert breadcrumbs([[3.0], [1.0]], weight=[1, -1], normalize=True).tolist() == [2]
