@@ -1,0 +1,145 @@
+"""How each job will be carried out, and what that costs in bytes read, bytes written and memory.
+
+Which execution a job gets follows from what its method declares, never from its name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from merging.checkpoint.tensors import Checkpoint
+from merging.errors import MergingError, OutputError
+from merging.methods.declare import Method, find_method
+from merging.planning.plan import Job
+
+# Entries computed at once where entries are independent, and where additive statistics are taken.
+BLOCK = 1 << 16
+MEASURING_BLOCK = 1 << 18
+FLOAT32_BYTES = 4
+# Buffers of a worker beside one per input: result, scratch of the method, the rounded block.
+SPARE_BUFFERS = 4
+SPARE_TENSORS = 3
+
+Kind = Literal["copy", "linear", "blocks", "rows", "whole tensor", "fold"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The execution of one job.
+
+    `rounds` name the measuring rounds before it; `spooled_bytes` wait on disk for a finish. `buffer_bytes` are the
+    cache blocks of one worker; `held_bytes` what must be in memory beside them: a whole tensor, or whole rows.
+    """
+
+    kind: Kind
+    rounds: tuple[str, ...]
+    read_bytes: int
+    written_bytes: int
+    spooled_bytes: int
+    buffer_bytes: int
+    held_bytes: int = 0
+
+    @property
+    def label(self) -> str:
+        """As a person says it: "gram + linear pass"."""
+        steps = [name.replace("_", " ") for name in self.rounds]
+        return " + ".join([*steps, "linear pass" if self.kind == "linear" else self.kind])
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a whole plan costs. Memory is that of the engine's buffers."""
+
+    read_bytes: int
+    written_bytes: int
+    spooled_bytes: int
+    memory_bytes: int
+
+
+def choose(job: Job, models: Sequence[Checkpoint]) -> Choice:
+    """The execution of a job."""
+    sources = (*job.operands, job.base) if job.base else job.operands
+    once = sum(models[each.model].specs[each.name].nbytes for each in sources)
+    written = job.spec.nbytes
+    if job.rule == "copy":
+        return Choice("copy", (), once, written, 0, SPARE_BUFFERS * BLOCK * FLOAT32_BYTES)
+    method = find_method(job.method)
+    steps = method.needs.rounds({**method.defaults(), **job.parameters})
+    spooled = job.spec.entries * FLOAT32_BYTES if method.needs.finish else 0
+    read = once * (1 + len(steps)) + spooled
+    if spooled and job.base:
+        read += models[job.base.model].specs[job.base.name].nbytes
+    buffers = (len(sources) + SPARE_BUFFERS) * (MEASURING_BLOCK if steps else BLOCK) * FLOAT32_BYTES
+    held = _held_bytes(job, method, len(sources))
+    return Choice(_kind(method), tuple(step.__name__ for step in steps), read, written, spooled, buffers, held)
+
+
+def _kind(method: Method) -> Kind:
+    needs = method.needs
+    if needs.reach == "span":
+        return "linear"
+    if needs.order == "sequential":
+        return "fold"
+    return {"element": "blocks", "row": "rows", "tensor": "whole tensor"}[needs.reach]  # type: ignore[return-value]
+
+
+def _held_bytes(job: Job, method: Method, sources: int) -> int:
+    """Float32 copies of a whole tensor, or of as many rows as make a block, at least one, however long."""
+    columns = max(1, job.spec.shape[-1] if job.spec.shape else 1)
+    entries = {"tensor": job.spec.entries, "row": columns if columns > BLOCK else 0}.get(method.needs.reach, 0)
+    held = 3 if method.needs.order == "sequential" else sources
+    return (held + SPARE_TENSORS) * entries * FLOAT32_BYTES
+
+
+def total(choices: Sequence[Choice], memory: int, workers: int) -> Cost:
+    """What a plan costs whose jobs are carried out so, on so many workers within so much memory."""
+    held = max((choice.held_bytes for choice in choices), default=0)
+    buffers = workers * _buffer_bytes(choices)
+    side_by_side = max(1, min(workers, (memory - buffers) // max(1, held)))
+    return Cost(
+        sum(choice.read_bytes for choice in choices),
+        sum(choice.written_bytes for choice in choices),
+        sum(choice.spooled_bytes for choice in choices),
+        buffers + side_by_side * held,
+    )
+
+
+def _buffer_bytes(choices: Sequence[Choice]) -> int:
+    return max((choice.buffer_bytes for choice in choices), default=0)
+
+
+def fitting_workers(choices: Sequence[Choice], memory: int) -> int:
+    """As many workers as usual, or fewer where their buffers would not fit the memory."""
+    return max(1, min(usual_workers(), memory // max(1, _buffer_bytes(choices))))
+
+
+def memory_problems(jobs: Sequence[Job], models: Sequence[Checkpoint], memory: int) -> list[MergingError]:
+    """Tensors that must be held whole or in whole rows and do not fit; buffers that do not fit by themselves."""
+    needed: dict[str, list[tuple[int, str]]] = {}
+    for job in jobs:
+        choice = choose(job, models)
+        nbytes = choice.held_bytes + choice.buffer_bytes
+        if nbytes > memory:
+            unit = {"whole tensor": "the whole tensor", "rows": "whole rows"}.get(choice.kind, "buffers")
+            needed.setdefault(f"{job.method or job.rule} needs {unit} in memory", []).append((nbytes, job.spec.name))
+    problems: list[MergingError] = []
+    for need, found in needed.items():
+        nbytes, name = max(found)
+        problems.append(
+            OutputError(
+                f"{need}: {nbytes:,} bytes for {name}",
+                where=f"{len(found)} of {len(jobs)} tensors need more than the {memory:,} bytes of --memory",
+                must_be=f"--memory of at least {nbytes:,} bytes",
+                fix=f"pass --memory {-(-nbytes // (1 << 20))}MiB",
+            )
+        )
+    return problems
+
+
+def usual_workers() -> int:
+    """As many threads as this process may use cores, at most eight."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores))
