@@ -1,0 +1,292 @@
+"""Merging one tensor: its measuring rounds, then the linear pass, blocks of entries or rows, the whole, or a fold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from merging.checkpoint.bytes import entries_memory
+from merging.checkpoint.tensors import DTYPES, Checkpoint, torch_dtype
+from merging.engine.execute import (
+    AHEAD,
+    DEVICE_BLOCK,
+    SPAN,
+    Execution,
+    closed,
+    digest,
+    hasher,
+    spans_of,
+)
+from merging.engine.lane import Lane
+from merging.engine.ledger import Account, Row, row, total
+from merging.engine.pools import Task, Work
+from merging.lazy import Tensor, torch
+from merging.methods.apply import BLOCK, MEASURING_BLOCK, PADDING, Application, anchor_scale, blocks, padded
+from merging.methods.declare import Method, Rule, find_method
+from merging.planning.plan import Job
+
+Blockwise = Callable[[Account, int, int, Lane], tuple[Tensor, Tensor | None, list[Tensor]]]
+
+
+class MergeWork:
+    """A tensor merged by a method."""
+
+    def __init__(self, run: Execution, job: Job):
+        self.run = run
+        self.job = job
+        self.method: Method = find_method(job.method)
+        self.needs = self.method.needs
+        self.columns = job.spec.shape[-1] if job.spec.shape else 1
+        whole = self.needs.reach == "tensor"
+        axes = len(job.spec.shape) if whole else 2 if self.needs.reach == "row" else 1
+        self.use = Application(self.method, job.parameters, len(job.operands), axes, run.device)
+        self.sources = (job.base, *job.operands) if job.base else job.operands
+        self.stored = torch_dtype(job.spec.dtype)
+        # Where the largest finite number is below float32's, the last rounding can overflow.
+        self.narrow = job.spec.dtype == "F16" or job.spec.dtype.startswith("F8")
+        self.width = sum(DTYPES[run.models[each.model].specs[each.name].dtype].bits // 8 for each in self.sources)
+
+    def steps(self, measured: Mapping[str, Tensor] | None = None) -> Work:
+        """All rounds not yet taken over the whole model, then the merge; returns the ledger row."""
+        if measured is None:
+            measured = {}
+            for step in self.use.rounds:
+                measured[step.__name__] = yield from self.measuring(step, dict(measured))
+        coefficients = self.use.coefficients(measured) if self.needs.reach == "span" else None
+        merge: Callable[[int, int, Lane], tuple[Account, Tensor | None]]
+        if coefficients is not None:
+            merge = partial(self._linear_span, coefficients)
+        elif self.needs.order == "sequential":
+            merge = partial(self._block_span, self._folded)
+        else:
+            merge = partial(self._block_span, partial(self._merged, measured))
+        span = self._span_entries()
+        results = yield [
+            Task(partial(merge, a, b), self._nbytes(b - a)) for a, b in spans_of(self.job.spec.entries, span)
+        ]
+        account = total([result[0] for result in results])
+        listed = coefficients.tolist() if coefficients is not None else None
+        made = row(self.job, account, digest(account), span, listed)
+        if self.needs.finish:
+            made["tally"] = sum((result[1] for result in results[1:]), start=results[0][1]).tolist()
+        return made
+
+    def measuring(self, step: Rule, measured: Mapping[str, Tensor]) -> Work:
+        """One round over the tensor: partial sums of spans, added in their order; returns the sum."""
+        spans = spans_of(self.job.spec.entries)
+        parts = yield [Task(partial(self._measure_span, step, measured, a, b)) for a, b in spans]
+        return _added(parts)
+
+    def finishing(self, spooled: Checkpoint, total_: Tensor, made: Row) -> Work:
+        """The global correction of what was spooled; returns the ledger row."""
+        accounts = yield [
+            Task(partial(self._finish_span, spooled, total_, a, b)) for a, b in spans_of(self.job.spec.entries)
+        ]
+        account = total(accounts)
+        return {
+            **{key: value for key, value in made.items() if key != "tally"},
+            "merged_norm": account.merged_square**0.5,
+            "non_finite": account.non_finite,
+            "digest": digest(account),
+            "span": SPAN,
+            "operands": [{**entry, "same": same} for entry, same in zip(made["operands"], account.same, strict=True)],
+        }
+
+    def _span_entries(self) -> int:
+        """Entries per task and per digest: whole rows, or the whole tensor, where the method needs them."""
+        if self.needs.reach == "tensor":
+            return max(1, self.job.spec.entries)
+        if self.needs.reach == "row":
+            return max(1, SPAN // max(1, self.columns)) * max(1, self.columns)
+        return SPAN
+
+    def _nbytes(self, entries: int) -> int:
+        """Memory of a task beyond cache blocks: only whole tensors and wide rows count."""
+        if self.needs.reach not in ("tensor", "row"):
+            return 0
+        held = 2 if self.needs.order == "sequential" else len(self.job.operands)
+        return 0 if entries <= self.run.block else 4 * (held + 3) * min(entries, self._step() if entries else 0)
+
+    def _step(self) -> int:
+        """Entries handled at once: cache blocks, whole rows, or the tensor."""
+        block = self.run.block if self.run.device == "cpu" else max(self.run.block, DEVICE_BLOCK)
+        if self.needs.reach == "tensor":
+            return max(1, self.job.spec.entries)
+        if self.needs.reach == "row":
+            return max(1, block // max(1, self.columns)) * max(1, self.columns)
+        return block
+
+    def _ranges(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+        """The blocks of a span, asking for the bytes ahead of them and reporting what moved."""
+        asked = start
+        for a, b in blocks(start, stop, size):
+            if b > asked - AHEAD // 2 and asked < stop:
+                self.run.ahead(self.sources, asked, min(asked + AHEAD, stop))
+                asked += AHEAD
+            yield a, b
+
+    def _room(self, entries: int) -> tuple[int, tuple[int, ...]]:
+        """Entries of a buffer for a block, padded, and the shape a method sees of it."""
+        if self.needs.reach == "tensor":
+            return entries, self.job.spec.shape
+        if self.needs.reach == "row":
+            columns = max(1, self.columns)
+            rows = entries // columns
+            if entries % PADDING:
+                rows += -(-PADDING // columns)
+            return rows * columns, (rows, columns)
+        return padded(entries), (padded(entries),)
+
+    def _measure_span(self, step: Rule, measured: Mapping[str, Tensor], start: int, stop: int, lane: Lane) -> Tensor:
+        held: Tensor | None = None
+        measured = {name: value.to(self.run.device) for name, value in measured.items()}
+        block = MEASURING_BLOCK if self.run.device == "cpu" else DEVICE_BLOCK
+        for a, b in self._ranges(start, stop, block):
+            x = lane.scratch("stack", len(self.job.operands), b - a)
+            self._load_stack(x, a, b, lane)
+            part = self.use.measure(step, x, measured)
+            held = part if held is None else held.add_(part)
+            self.run.moved((b - a) * self.width, 0)
+        if held is None:
+            held = self.use.measure(step, torch.zeros(len(self.job.operands), 0, device=self.run.device), measured)
+        return held.cpu()
+
+    def _load_stack(self, x: Tensor, a: int, b: int, lane: Lane) -> tuple[list[Tensor], Tensor | None]:
+        """Fill x (models, n) with what the method sees; also the operands as stored, and the base in float32."""
+        base: Tensor | None = None
+        if self.job.base:
+            base = lane.scratch("base", x.shape[1])
+            lane.load(self.run.read(self.job.base, a, b), base, "base")
+        stored = []
+        for i, operand in enumerate(self.job.operands):
+            raw = self.run.read(operand, a, b)
+            lane.load(raw, x[i], f"operand{i}")
+            if base is not None:
+                x[i].sub_(base)
+            stored.append(raw)
+        return stored, base
+
+    def _linear_span(self, coefficients: Tensor, start: int, stop: int, lane: Lane) -> tuple[Account, Tensor | None]:
+        """anchor + sum c_i (x_i - anchor), one operand at a time."""
+        began = time.perf_counter()
+        account = Account(len(self.job.operands))
+        hashed = hasher()
+        first = 0 if self.job.base else 1
+        weights = [float(c) for c in coefficients]
+        scale = 1.0 if self.job.base else anchor_scale(coefficients)
+        for a, b in self._ranges(start, stop, self._step()):
+            room = padded(b - a)
+            anchor, update, x = (lane.scratch(role, room) for role in ("base", "update", "operand"))
+            raw = self.run.read(self.sources[0], a, b)
+            lane.load(raw, anchor, "base")
+            stored = [raw] if first else []
+            update.zero_()
+            for i in range(first, len(self.job.operands)):
+                raw = self.run.read(self.job.operands[i], a, b)
+                lane.load(raw, x, "operand")
+                x.sub_(anchor)
+                account.add_operand(i, x)
+                update.add_(x, alpha=weights[i])
+                stored.append(raw)
+            account.add_merged(update)
+            if scale != 1.0:
+                anchor.mul_(scale)
+            self._put(account, hashed, lane, update.add_(anchor), a, b, stored)
+        return closed(account, hashed, began), None
+
+    def _block_span(self, merge: Blockwise, start: int, stop: int, lane: Lane) -> tuple[Account, Tensor | None]:
+        """Blocks through the method; with a global finish, what it made goes to the spool and is tallied."""
+        began = time.perf_counter()
+        account = Account(len(self.job.operands))
+        hashed = hasher()
+        tally: Tensor | None = None
+        for a, b in self._ranges(start, stop, self._step()):
+            merged, base, stored = merge(account, a, b, lane)
+            account.add_merged(merged[: b - a])
+            if self.needs.finish:
+                part = self.use.tally(merged[: b - a])
+                tally = part if tally is None else tally + part
+                self._spool(merged, a, b, hashed)
+            else:
+                block = merged if base is None else merged + base
+                self._put(account, hashed, lane, block, a, b, stored)
+        if self._step() > BLOCK * 64:
+            lane.release(("stack", "base"))
+        if self.needs.finish and tally is None:
+            tally = self.use.tally(torch.zeros(0, device=self.run.device))
+        return closed(account, hashed, began), tally
+
+    def _merged(self, measured: Mapping[str, Tensor], account: Account, a: int, b: int, lane: Lane) -> Any:
+        room, shape = self._room(b - a)
+        x = lane.scratch("stack", len(self.job.operands), room)
+        stored, base = self._load_stack(x, a, b, lane)
+        merged = self.use.merge(x.view(-1, *shape), measured).reshape(room)
+        for i in range(len(x)):
+            seen = x[i, : b - a]
+            account.add_operand(i, seen)
+            account.shares[i] += float(torch.dot(seen, merged[: b - a]))
+        return merged, base, stored
+
+    def _folded(self, account: Account, a: int, b: int, lane: Lane) -> Any:
+        """One operand at a time into the state: memory does not grow with their number."""
+        room, shape = self._room(b - a)
+        base: Tensor | None = None
+        if self.job.base:
+            base = lane.scratch("base", room)
+            lane.load(self.run.read(self.job.base, a, b), base, "base")
+        state: Tensor | None = None
+        for i, operand in enumerate(self.job.operands):
+            x = lane.scratch("stack", room)
+            lane.load(self.run.read(operand, a, b), x, "operand")
+            if base is not None:
+                x.sub_(base)
+            account.add_operand(i, x[: b - a])
+            account.shares[i] = account.squares[i]
+            account.same[i] = False
+            state = self.use.fold(state, x.view(shape).clone(), i)
+        assert state is not None
+        return state.reshape(room), base, []
+
+    def _finish_span(self, spooled: Checkpoint, total_: Tensor, start: int, stop: int, lane: Lane) -> Account:
+        began = time.perf_counter()
+        account = Account(len(self.job.operands))
+        hashed = hasher()
+        for a, b in self._ranges(start, stop, self.run.block):
+            merged, base = (lane.scratch(role, padded(b - a)) for role in ("stack", "base"))
+            lane.load(spooled.read(self.job.spec.name, a, b), merged, "stack")
+            merged = self.use.finish(merged, total_.to(self.run.device))
+            account.add_merged(merged)
+            if self.job.base:
+                lane.load(self.run.read(self.job.base, a, b), base, "base")
+                merged = merged + base
+            self._put(account, hashed, lane, merged, a, b, [])
+        account.same = [False] * account.operands
+        return closed(account, hashed, began)
+
+    def _spool(self, merged: Tensor, a: int, b: int, hashed: Any) -> None:
+        assert self.run.spool is not None
+        kept = merged[: b - a].cpu()
+        self.run.spool.write(self.job.spec.name, a, kept)
+        hashed.update(entries_memory(kept))
+        self.run.moved((b - a) * self.width, kept.nbytes)
+
+    def _put(
+        self, account: Account, hashed: Any, lane: Lane, block: Tensor, a: int, b: int, raws: Sequence[Tensor]
+    ) -> None:
+        """Round once, compare with the inputs, hash, write."""
+        stored = lane.store(block[: b - a], self.stored)
+        account.add_output(block[: b - a], stored, self.narrow)
+        for i, raw in enumerate(raws):
+            account.compare(i, raw, stored)
+        hashed.update(entries_memory(stored))
+        self.run.target.write(self.job.spec.name, a, stored)
+        self.run.moved((b - a) * self.width, stored.nbytes)
+
+
+def _added(parts: Sequence[Tensor]) -> Tensor:
+    held = parts[0].clone()
+    for part in parts[1:]:
+        held.add_(part)
+    return held

@@ -1,0 +1,265 @@
+"""Run a plan: passes over the tensors, a journal, a sealed output; everything that happens comes out as events."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from merging.checkpoint.sink import ShardSink, Sink
+from merging.engine.events import Event, Moved, PassStarted, RunStarted, Sealed, TensorDone, Warned
+from merging.engine.execute import CopyWork, Execution, stored_digest
+from merging.engine.folder import STATE, OutputFolder
+from merging.engine.ledger import Row, refuse_silent
+from merging.engine.merge_work import MergeWork
+from merging.engine.pools import Pool, Work
+from merging.engine.spool import Spool
+from merging.errors import raise_all
+from merging.lazy import Tensor, torch
+from merging.methods.apply import BLOCK, Application
+from merging.methods.declare import find_method
+from merging.planning.choose import usual_workers
+from merging.planning.plan import Job, Plan
+
+# Progress is reported once so many bytes have moved: a model of 100,000 tensors must not drown who listens.
+REPORT_BYTES = 1 << 26
+
+
+def run(
+    plan: Plan,
+    out: Path | str | Sink,
+    *,
+    resume: bool = True,
+    overwrite: bool = False,
+    workers: int | None = None,
+    allow_unused: bool = False,
+    block: int = BLOCK,
+) -> Iterator[Event]:
+    """Carry out a plan into a folder or a sink; iterate to the end, the last event is `Sealed`.
+
+    An interrupted run into a folder goes on where it stopped when called again with the same plan. `block` entries are
+    computed at once; it changes no bit. `allow_unused` accepts inputs without effect.
+
+    Raises OutputError (folder, space, memory), SilentMergeError, CheckpointError (unreadable input).
+    """
+    if not isinstance(out, Path | str):
+        yield from _into_sink(plan, out, workers or usual_workers(), allow_unused, block)
+        return
+    began = time.perf_counter()
+    folder = OutputFolder(Path(out), plan)
+    sink = folder.open(resume, overwrite)
+    try:
+        passes = Passes(
+            plan, sink, workers or usual_workers(), block, spool=Path(out) / STATE / "spool", record=folder.journal.add
+        )
+        passes.keep(folder.journal.merged, folder.journal.spooled, sink)
+        rows = yield from passes.events()
+        if not allow_unused:
+            raise_all(refuse_silent(plan, rows.values()))
+        files = folder.seal(sink, rows)
+        yield Sealed(tuple(files), time.perf_counter() - began)
+    finally:
+        folder.close()
+
+
+def _into_sink(plan: Plan, sink: Sink, workers: int, allow_unused: bool, block: int) -> Iterator[Event]:
+    began = time.perf_counter()
+    passes = Passes(plan, sink, workers, block)
+    try:
+        rows = yield from passes.events()
+    finally:
+        passes.close()
+    if not allow_unused:
+        raise_all(refuse_silent(plan, rows.values()))
+    yield Sealed(tuple(sink.seal()), time.perf_counter() - began)
+
+
+class Passes:
+    """The walks over a plan's tensors: whole-model rounds, merging, and the finish of methods that have one.
+
+    `only` names the tensors that are wanted, all when None. `record` is called with the row of every finished tensor,
+    and whether it is only spooled yet.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        target: Any,
+        workers: int,
+        block: int = BLOCK,
+        spool: Path | None = None,
+        only: Collection[str] | None = None,
+        record: Callable[[Row, bool], None] = lambda *_: None,
+    ):
+        self.plan = plan
+        self._only = only
+        self._record = record
+        self.rows: dict[str, Row] = {}
+        self._pool = Pool(workers, plan.memory, plan.device)
+        self._spool = Spool(plan, spool)
+        self._execution = Execution(
+            models=plan.models,
+            target=target,
+            stop=self._pool.stop,
+            moved=self._count,
+            device=plan.device,
+            block=block,
+            spool=self._spool,
+        )
+        self._spooled: dict[str, Row] = {}
+        self._counting = Lock()
+        self._moved = [0, 0]
+
+    def close(self) -> None:
+        """Remove what was spooled outside an output folder."""
+        self._spool.close()
+
+    def keep(self, merged: Mapping[str, Row], spooled: Mapping[str, Row], sink: ShardSink) -> None:
+        """Take over what an earlier run finished, as far as the files really hold it."""
+        for job in self.plan.jobs:
+            row = merged.get(job.spec.name)
+            if row and stored_digest(sink.read_back, job.spec, row["span"]) == row["digest"]:
+                self.rows[job.spec.name] = row
+        self._spooled = self._spool.keep(spooled)
+
+    def events(self) -> Generator[Event, None, dict[str, Row]]:
+        """Run all passes; returns the ledger's rows by output tensor."""
+        pending = [
+            job
+            for job in self.plan.jobs
+            if job.spec.name not in self.rows and (self._only is None or job.spec.name in self._only)
+        ]
+        yield self._started(pending)
+        yield from [Warned(text) for text in self.plan.warnings]
+        measured = yield from self._measure(pending)
+        yield from self._merge(pending, measured)
+        yield from self._finish(pending)
+        yield self._flushed()
+        return self.rows
+
+    def _started(self, pending: Sequence[Job]) -> RunStarted:
+        kept = [job.spec.nbytes for job in self.plan.jobs if job.spec.name in self.rows]
+        read = sum(self._read_bytes(job) for job in pending)
+        written = sum(job.spec.nbytes for job in pending)
+        return RunStarted(len(self.plan.jobs), read, written, len(kept), sum(kept))
+
+    def _read_bytes(self, job: Job) -> int:
+        sources = [*job.operands, job.base] if job.base else list(job.operands)
+        once = sum(self.plan.models[each.model].specs[each.name].nbytes for each in sources)
+        if job.rule == "copy":
+            return once
+        method = find_method(job.method)
+        return once * (1 + len(method.needs.rounds({**method.defaults(), **job.parameters})))
+
+    def _measure(self, pending: Sequence[Job]) -> Generator[Event, None, dict[str, dict[str, Tensor]]]:
+        """Whole-model statistics of every method that wants them, by output tensor."""
+        wanted: dict[str, list[Job]] = defaultdict(list)
+        for job in self.plan.jobs:
+            if job.rule == "merge" and find_method(job.method).needs.scope == "model":
+                wanted[_group(job)].append(job)
+        needed = {_group(job) for job in pending if job.rule == "merge"}
+        measured: dict[str, dict[str, Tensor]] = {}
+        for group, jobs in wanted.items():
+            if group in needed:
+                held = yield from self._measure_group([job for job in jobs if job.counted])
+                measured |= {job.spec.name: held for job in jobs}
+        return measured
+
+    def _measure_group(self, jobs: Sequence[Job]) -> Generator[Event, None, dict[str, Tensor]]:
+        held: dict[str, Tensor] = {}
+        for step in Application(find_method(jobs[0].method), jobs[0].parameters, len(jobs[0].operands)).rounds:
+            yield PassStarted("measure", len(jobs))
+            before = dict(held)
+            works = (MergeWork(self._execution, job).measuring(step, before) for job in jobs)
+            held[step.__name__] = yield from self._summed(works)
+        return held
+
+    def _summed(self, works: Iterable[Work]) -> Generator[Event, None, Tensor]:
+        """The sum of what works return, in their order, holding back only what came out of turn."""
+        early: dict[int, Tensor] = {}
+        held: Tensor | None = None
+        turn = 0
+        for position, result in self._pool.drive(works):
+            if position is None:
+                yield result
+                continue
+            early[position] = result
+            while turn in early:
+                part = early.pop(turn)
+                held = part.clone() if held is None else held.add_(part)
+                turn += 1
+        assert held is not None
+        return held
+
+    def _merge(self, pending: Sequence[Job], measured: Mapping[str, dict[str, Tensor]]) -> Iterator[Event]:
+        jobs = [job for job in self._with_finish(pending) if job.spec.name not in self._spooled]
+        yield PassStarted("merge", len(jobs))
+        works = (self._work(job, measured.get(job.spec.name)) for job in jobs)
+        for position, result in self._pool.drive(works):
+            if position is None:
+                yield result
+                continue
+            job = jobs[position]
+            if _has_finish(job):
+                self._spooled[job.spec.name] = result
+                self._record(result, True)
+            else:
+                yield self._done(job, result)
+
+    def _with_finish(self, pending: Sequence[Job]) -> list[Job]:
+        """What is pending, and all that a global finish must have seen: every tensor of its method, once."""
+        groups = {_group(job) for job in pending if _has_finish(job)}
+        names = {job.spec.name for job in pending}
+        return [job for job in self.plan.jobs if job.spec.name in names or (_has_finish(job) and _group(job) in groups)]
+
+    def _work(self, job: Job, measured: Mapping[str, Tensor] | None) -> Work:
+        if job.rule == "copy":
+            return CopyWork(self._execution, job).steps()
+        return MergeWork(self._execution, job).steps(measured)
+
+    def _finish(self, pending: Sequence[Job]) -> Iterator[Event]:
+        jobs = [job for job in pending if job.spec.name in self._spooled]
+        if not jobs:
+            return
+        yield PassStarted("finish", len(jobs))
+        totals: dict[str, Tensor] = {}
+        for job in self.plan.jobs:
+            if job.spec.name in self._spooled and job.counted:
+                tally = torch.tensor(self._spooled[job.spec.name]["tally"], dtype=torch.float64)
+                totals[_group(job)] = totals[_group(job)] + tally if _group(job) in totals else tally
+        spooled = self._spool.reopen()
+        works = (
+            MergeWork(self._execution, job).finishing(spooled, totals[_group(job)], self._spooled[job.spec.name])
+            for job in jobs
+        )
+        for position, result in self._pool.drive(works):
+            yield result if position is None else self._done(jobs[position], result)
+
+    def _done(self, job: Job, row: Row) -> Event:
+        self.rows[job.spec.name] = row
+        self._record(row, False)
+        return TensorDone(job.spec.name, job.spec.nbytes, row["seconds"], row["non_finite"])
+
+    def _count(self, read_bytes: int, written_bytes: int) -> None:
+        with self._counting:
+            self._moved[0] += read_bytes
+            self._moved[1] += written_bytes
+            if sum(self._moved) >= REPORT_BYTES:
+                self._pool.emit(self._flushed())
+
+    def _flushed(self) -> Moved:
+        moved = Moved(*self._moved)
+        self._moved = [0, 0]
+        return moved
+
+
+def _has_finish(job: Job) -> bool:
+    return job.rule == "merge" and find_method(job.method).needs.finish is not None
+
+
+def _group(job: Job) -> str:
+    """Jobs that share whole-model sums: one method over the same models."""
+    return repr((job.method, [each.model for each in job.operands]))

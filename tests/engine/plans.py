@@ -1,0 +1,119 @@
+"""Plans over checkpoints in memory, made without a recipe, and methods that exist only in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from merging.checkpoint.tensors import MemoryCheckpoint, TensorSpec, promote
+from merging.methods import declare
+from merging.methods.declare import PerModel, merge_method
+from merging.planning.plan import Job, Operand, Plan
+
+
+def models(
+    shapes: Mapping[str, tuple[int, ...]], count: int, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> list[MemoryCheckpoint]:
+    """A base model and `count` fine-tunes with small random task vectors."""
+    generator = torch.Generator().manual_seed(seed)
+    base = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    made = [MemoryCheckpoint({name: x.to(dtype) for name, x in base.items()}, location="base")]
+    for i in range(count):
+        tuned = {name: (x + 0.1 * torch.randn(x.shape, generator=generator)).to(dtype) for name, x in base.items()}
+        made.append(MemoryCheckpoint(tuned, location=f"tuned{i}"))
+    return made
+
+
+def plan_of(method: str, checkpoints: list[MemoryCheckpoint], dtype: str | None = None, **values: Any) -> Plan:
+    """Every tensor of the first model (the base) merged by `method`; parameters as for a recipe."""
+    sees_tasks = declare.find_method(method).needs.sees == "task_vectors"
+    jobs = []
+    for name, spec in checkpoints[0].specs.items():
+        everyone = [Operand(i, name) for i in range(len(checkpoints))]
+        stored = dtype or promote(model.specs[name].dtype for model in checkpoints)
+        jobs.append(
+            Job(
+                TensorSpec(name, spec.shape, stored),
+                "merge",
+                tuple(everyone[1:] if sees_tasks else everyone),
+                everyone[0] if sees_tasks else None,
+                method,
+                values,
+            )
+        )
+    return Plan({"merge_method": method}, tuple(checkpoints), tuple(jobs), {}, None)
+
+
+@contextmanager
+def temporary_methods() -> Iterator[None]:
+    """Methods declared inside are forgotten afterwards, so that the laws of real methods never meet them."""
+    declare.all_methods()
+    methods, names = dict(declare._METHODS), dict(declare._NAMES)
+    try:
+        yield
+    finally:
+        for registry, kept in ((declare._METHODS, methods), (declare._NAMES, names)):
+            registry.clear()
+            registry.update(kept)
+
+
+def declare_test_methods() -> None:
+    """One small method for each execution that no shipped method may use yet."""
+
+    def _tally(merged: torch.Tensor) -> torch.Tensor:
+        return merged.double().square().sum().reshape(1)
+
+    def _unit_length(merged: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        return merged / total.sqrt().float()
+
+    @merge_method("test_fold", paper="none", sees="task_vectors", reach="element", order="sequential")
+    def fold(state: torch.Tensor | None, x: torch.Tensor, *, weight: PerModel = 1.0) -> torch.Tensor:
+        """Sum in turn, halving what is there.
+
+        weight: of each
+        """
+        return x * weight if state is None else state * 0.5 + x * weight
+
+    @merge_method(
+        "test_fold_whole",
+        paper="none",
+        sees="task_vectors",
+        reach="tensor",
+        order="sequential",
+        finish=(_tally, _unit_length),
+    )
+    def fold_whole(state: torch.Tensor | None, x: torch.Tensor) -> torch.Tensor:
+        """Sum in turn."""
+        return x if state is None else state + x
+
+    @merge_method("test_unit", paper="none", sees="task_vectors", reach="element", finish=(_tally, _unit_length))
+    def unit(task_vectors: torch.Tensor) -> torch.Tensor:
+        """The first task vector over the length of the whole model's."""
+        return task_vectors[0].clone()
+
+    @merge_method("test_rows", paper="none", sees="models", reach="row", base="unused")
+    def rows(x: torch.Tensor) -> torch.Tensor:
+        """Every entry becomes the largest of its row in the first model."""
+        return x[0].amax(-1, keepdim=True).expand_as(x[0]).contiguous()
+
+    @merge_method("test_transposed_mean", paper="none", sees="models", reach="tensor", base="unused")
+    def transposed_mean(x: torch.Tensor) -> torch.Tensor:
+        """Mean of the models, minus the mean of its columns."""
+        mean = (x[0] + x[1]) / 2
+        return mean - mean.mean(0, keepdim=True)
+
+    @merge_method(
+        "test_centred", paper="none", sees="task_vectors", reach="element", measure=(entry_sums,), scope="model"
+    )
+    def centred(task_vectors: torch.Tensor, *, measured: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The first task vector minus its mean over the whole model."""
+        sums = measured["entry_sums"]
+        return task_vectors[0] - (sums[0, 0] / sums[0, 1]).float()
+
+
+def entry_sums(x: torch.Tensor) -> torch.Tensor:
+    """Sum and number of entries per model, float64."""
+    return torch.stack([x.double().sum(1), torch.full((len(x),), float(x.shape[1]), dtype=torch.float64)], 1)
