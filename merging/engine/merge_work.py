@@ -25,6 +25,7 @@ from merging.engine.pools import Task, Work
 from merging.lazy import Tensor, torch
 from merging.methods.apply import BLOCK, MEASURING_BLOCK, PADDING, Application, anchor_scale, blocks, padded
 from merging.methods.declare import Method, Rule, find_method
+from merging.planning.choose import choose
 from merging.planning.plan import Job
 
 Blockwise = Callable[[Account, int, int, Lane], tuple[Tensor, Tensor | None, list[Tensor]]]
@@ -63,9 +64,8 @@ class MergeWork:
         else:
             merge = partial(self._block_span, partial(self._merged, measured))
         span = self._span_entries()
-        results = yield [
-            Task(partial(merge, a, b), self._nbytes(b - a)) for a, b in spans_of(self.job.spec.entries, span)
-        ]
+        held = choose(self.job, self.run.models).held_bytes
+        results = yield [Task(partial(merge, a, b), held) for a, b in spans_of(self.job.spec.entries, span)]
         account = total([result[0] for result in results])
         listed = coefficients.tolist() if coefficients is not None else None
         made = row(self.job, account, digest(account), span, listed)
@@ -101,13 +101,6 @@ class MergeWork:
         if self.needs.reach == "row":
             return max(1, SPAN // max(1, self.columns)) * max(1, self.columns)
         return SPAN
-
-    def _nbytes(self, entries: int) -> int:
-        """Memory of a task beyond cache blocks: only whole tensors and wide rows count."""
-        if self.needs.reach not in ("tensor", "row"):
-            return 0
-        held = 2 if self.needs.order == "sequential" else len(self.job.operands)
-        return 0 if entries <= self.run.block else 4 * (held + 3) * min(entries, self._step() if entries else 0)
 
     def _step(self) -> int:
         """Entries handled at once: cache blocks, whole rows, or the tensor."""

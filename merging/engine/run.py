@@ -21,7 +21,7 @@ from merging.errors import raise_all
 from merging.lazy import Tensor, torch
 from merging.methods.apply import BLOCK, Application
 from merging.methods.declare import find_method
-from merging.planning.choose import usual_workers
+from merging.planning.choose import choose, fitting_workers, worker_bytes
 from merging.planning.plan import Job, Plan
 
 # Progress is reported once so many bytes have moved: a model of 100,000 tensors must not drown who listens.
@@ -46,15 +46,13 @@ def run(
     Raises OutputError (folder, space, memory), SilentMergeError, CheckpointError (unreadable input).
     """
     if not isinstance(out, Path | str):
-        yield from _into_sink(plan, out, workers or usual_workers(), allow_unused, block)
+        yield from _into_sink(plan, out, workers, allow_unused, block)
         return
     began = time.perf_counter()
     folder = OutputFolder(Path(out), plan)
     sink = folder.open(resume, overwrite)
     try:
-        passes = Passes(
-            plan, sink, workers or usual_workers(), block, spool=Path(out) / STATE / "spool", record=folder.journal.add
-        )
+        passes = Passes(plan, sink, workers, block, spool=Path(out) / STATE / "spool", record=folder.journal.add)
         passes.keep(folder.journal.merged, folder.journal.spooled, sink)
         rows = yield from passes.events()
         if not allow_unused:
@@ -65,7 +63,7 @@ def run(
         folder.close()
 
 
-def _into_sink(plan: Plan, sink: Sink, workers: int, allow_unused: bool, block: int) -> Iterator[Event]:
+def _into_sink(plan: Plan, sink: Sink, workers: int | None, allow_unused: bool, block: int) -> Iterator[Event]:
     began = time.perf_counter()
     passes = Passes(plan, sink, workers, block)
     try:
@@ -88,7 +86,7 @@ class Passes:
         self,
         plan: Plan,
         target: Any,
-        workers: int,
+        workers: int | None = None,
         block: int = BLOCK,
         spool: Path | None = None,
         only: Collection[str] | None = None,
@@ -98,7 +96,10 @@ class Passes:
         self._only = only
         self._record = record
         self.rows: dict[str, Row] = {}
-        self._pool = Pool(workers, plan.memory, plan.device)
+        choices = [choose(job, plan.models) for job in plan.jobs]
+        fitting = fitting_workers(choices, plan.memory, workers)
+        # What the workers' own blocks leave is for whole tensors.
+        self._pool = Pool(fitting, plan.memory - fitting * worker_bytes(choices), plan.device)
         self._spool = Spool(plan, spool)
         self._execution = Execution(
             models=plan.models,
@@ -142,17 +143,9 @@ class Passes:
 
     def _started(self, pending: Sequence[Job]) -> RunStarted:
         kept = [job.spec.nbytes for job in self.plan.jobs if job.spec.name in self.rows]
-        read = sum(self._read_bytes(job) for job in pending)
+        read = sum(choose(job, self.plan.models).read_bytes for job in pending)
         written = sum(job.spec.nbytes for job in pending)
         return RunStarted(len(self.plan.jobs), read, written, len(kept), sum(kept))
-
-    def _read_bytes(self, job: Job) -> int:
-        sources = [*job.operands, job.base] if job.base else list(job.operands)
-        once = sum(self.plan.models[each.model].specs[each.name].nbytes for each in sources)
-        if job.rule == "copy":
-            return once
-        method = find_method(job.method)
-        return once * (1 + len(method.needs.rounds({**method.defaults(), **job.parameters})))
 
     def _measure(self, pending: Sequence[Job]) -> Generator[Event, None, dict[str, dict[str, Tensor]]]:
         """Whole-model statistics of every method that wants them, by output tensor."""

@@ -19,7 +19,6 @@ from merging.engine.ledger import Row
 from merging.engine.run import Passes
 from merging.errors import MergingError, VerificationError
 from merging.planning.build import plan as make_plan
-from merging.planning.choose import usual_workers
 from merging.planning.plan import Plan
 from merging.recipe.text import recipe_from_data
 
@@ -84,7 +83,7 @@ def verify(
         return
     changed = _changed(record, plan)
     names = _chosen([job.spec.name for job in plan.jobs], sample, seed)
-    passes = Passes(plan, NullSink(), workers or usual_workers(), only=set(names))
+    passes = Passes(plan, NullSink(), workers, only=set(names))
     yield from passes.events()
     passes.close()
     different = [name for name in names if rows.get(name, {}).get("digest") != passes.rows[name]["digest"]]

@@ -12,12 +12,10 @@ from typing import Literal
 
 from merging.checkpoint.tensors import Checkpoint
 from merging.errors import MergingError, OutputError
+from merging.methods.apply import BLOCK, MEASURING_BLOCK
 from merging.methods.declare import Method, find_method
 from merging.planning.plan import Job
 
-# Entries computed at once where entries are independent, and where additive statistics are taken.
-BLOCK = 1 << 16
-MEASURING_BLOCK = 1 << 18
 FLOAT32_BYTES = 4
 # Buffers of a worker beside one per input: result, scratch of the method, the rounded block.
 SPARE_BUFFERS = 4
@@ -97,7 +95,7 @@ def _held_bytes(job: Job, method: Method, sources: int) -> int:
 def total(choices: Sequence[Choice], memory: int, workers: int) -> Cost:
     """What a plan costs whose jobs are carried out so, on so many workers within so much memory."""
     held = max((choice.held_bytes for choice in choices), default=0)
-    buffers = workers * _buffer_bytes(choices)
+    buffers = workers * worker_bytes(choices)
     side_by_side = max(1, min(workers, (memory - buffers) // max(1, held)))
     return Cost(
         sum(choice.read_bytes for choice in choices),
@@ -107,13 +105,14 @@ def total(choices: Sequence[Choice], memory: int, workers: int) -> Cost:
     )
 
 
-def _buffer_bytes(choices: Sequence[Choice]) -> int:
+def worker_bytes(choices: Sequence[Choice]) -> int:
+    """Cache blocks of one worker, for the job that needs the most."""
     return max((choice.buffer_bytes for choice in choices), default=0)
 
 
-def fitting_workers(choices: Sequence[Choice], memory: int) -> int:
-    """As many workers as usual, or fewer where their buffers would not fit the memory."""
-    return max(1, min(usual_workers(), memory // max(1, _buffer_bytes(choices))))
+def fitting_workers(choices: Sequence[Choice], memory: int, wanted: int | None = None) -> int:
+    """As many workers as wanted or usual, or fewer where their buffers would not fit the memory."""
+    return max(1, min(wanted or usual_workers(), memory // max(1, worker_bytes(choices))))
 
 
 def memory_problems(jobs: Sequence[Job], models: Sequence[Checkpoint], memory: int) -> list[MergingError]:
