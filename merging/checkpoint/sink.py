@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 from merging.checkpoint.bytes import OpenFile, entries_memory, write_at
@@ -20,6 +22,8 @@ from merging.errors import MergingError, OutputError, raise_all
 from merging.lazy import Tensor, torch
 
 PARTIAL = ".partial"
+# Blocks of one file that may wait while another thread writes to it.
+WAITING_BLOCKS = 64
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -27,7 +31,14 @@ class Sink(Protocol):
     """Takes the blocks of all output tensors, in any order, each once or more, from several threads."""
 
     def write(self, name: str, start: int, block: Tensor) -> None:
-        """Entries from `start` on: one axis, cpu, in the stored dtype; raw uint8 for a dtype of less than a byte."""
+        """Entries from `start` on: one axis, cpu, in the stored dtype; raw uint8 for a dtype of less than a byte.
+
+        The block belongs to the sink from then on.
+        """
+        ...
+
+    def settle(self, name: str) -> None:
+        """Return once everything given for a tensor is written."""
         ...
 
     def seal(self) -> list[Path]:
@@ -37,6 +48,9 @@ class Sink(Protocol):
 
 class ShardSink:
     """Writes safetensors files into a folder.
+
+    The kernel lets one thread at a time write to a file, and the others spin. Here they leave their block to the one
+    that is writing and go on computing.
 
     With `resume`, files of an earlier run are kept if header and size are those of the layout, `.partial` ones and ones
     already renamed by a seal that was interrupted; all others are begun afresh. What the kept files hold is not checked
@@ -51,26 +65,45 @@ class ShardSink:
         names = [name for file in layout.files for name in (file.name, file.name + PARTIAL)]
         self._refuse_obstacles([*names, INDEX_NAME, INDEX_NAME + PARTIAL])
         self._files = tuple(self._prepare(file, resume) for file in layout.files)
+        self._waiting: tuple[deque[tuple[int, str, Tensor]], ...] = tuple(deque() for _ in self._files)
+        self._writing = tuple(Lock() for _ in self._files)
         self._places = {}
         for name, spec in layout.specs.items():
             i, first = layout.place(name)
             width = spec.nbytes // spec.length if spec.length else 1
-            self._places[name] = (self._files[i], first, width, spec.length, spec.dtype)
+            self._places[name] = (i, first, width, spec.length, spec.dtype)
 
     def write(self, name: str, start: int, block: Tensor) -> None:
         """Put entries from `start` on at their final place. Raises OutputError when the disk refuses."""
         if self._sealed:
             raise ValueError(f"{self.folder} is sealed")
-        file, first, width, length, dtype = self._places[name]
+        i, first, width, length, dtype = self._places[name]
         count = block.numel()
         _check_block(name, start, block, length, dtype)
         if count:
-            block = block.contiguous()
-            write_at(file, first + start * width, entries_memory(block), f"tensor {name!r}")
+            self._waiting[i].append((first + start * width, name, block.contiguous()))
+            self._write_waiting(i, wait=len(self._waiting[i]) > WAITING_BLOCKS)
+
+    def settle(self, name: str) -> None:
+        """Return once everything given for a tensor is written. Raises OutputError when the disk refuses."""
+        self._write_waiting(self._places[name][0], wait=True)
+
+    def _write_waiting(self, i: int, wait: bool) -> None:
+        """Write what waits for a file, unless another thread is at it."""
+        waiting, writing = self._waiting[i], self._writing[i]
+        if not writing.acquire(blocking=wait):
+            return
+        try:
+            while waiting:
+                position, name, block = waiting.popleft()
+                write_at(self._files[i], position, entries_memory(block), f"tensor {name!r}")
+        finally:
+            writing.release()
 
     def read_back(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
         """Entries [start, stop) as they are in the files now, written or not."""
-        file, first, width, length, dtype = self._places[name]
+        i, first, width, length, dtype = self._places[name]
+        file = self._files[i]
         stop = length if stop is None else stop
         entries = torch.empty(stop - start, dtype=torch_dtype(dtype))
         memory = entries_memory(entries)
@@ -86,6 +119,8 @@ class ShardSink:
     def seal(self) -> list[Path]:
         """Flush, rename, write the index, flush the folder. Raises OutputError."""
         paths = [self.folder / file.name for file in self.layout.files]
+        for i in range(len(self._files)):
+            self._write_waiting(i, wait=True)
         try:
             for file, place in zip(self._files, self.layout.files, strict=True):
                 _flush(file, place.size)
@@ -151,6 +186,9 @@ class MemorySink:
         _check_block(name, start, block, spec.length, spec.dtype)
         self._entries[name][start : start + block.numel()] = block
 
+    def settle(self, name: str) -> None:
+        """Nothing waits."""
+
     def read_back(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
         """Entries [start, stop) as they are now."""
         return self._entries[name][start:stop]
@@ -172,6 +210,9 @@ class NullSink:
 
     def write(self, name: str, start: int, block: Tensor) -> None:
         """Nothing."""
+
+    def settle(self, name: str) -> None:
+        """Nothing waits."""
 
     def seal(self) -> list[Path]:
         """No files."""

@@ -37,7 +37,11 @@ class Target(Protocol):
     """Where merged entries go: a sink, or a comparison."""
 
     def write(self, name: str, start: int, block: Tensor) -> None:
-        """Entries from `start` on, in the stored dtype."""
+        """Entries from `start` on, in the stored dtype; the block is given away."""
+        ...
+
+    def settle(self, name: str) -> None:
+        """Return once everything given for a tensor is written."""
         ...
 
 
@@ -78,6 +82,7 @@ class CopyWork:
         """Copy span by span; returns the ledger row."""
         accounts = yield [Task(partial(self._span, a, b)) for a, b in spans_of(self.job.spec.length)]
         account = total(accounts)
+        yield [settling(self.run.target, self.job.spec.name)]
         return row(self.job, account, digest(account), SPAN)
 
     def _span(self, start: int, stop: int, _: Lane) -> Account:
@@ -97,6 +102,11 @@ class CopyWork:
             hashed.update(entries_memory(stored))
             self.run.moved((b - a) * raw.element_size(), (b - a) * stored.element_size())
         return closed(account, hashed, began)
+
+
+def settling(target: Target, name: str) -> Task:
+    """The stage before a tensor is recorded: all of it has been written."""
+    return Task(lambda _: target.settle(name))
 
 
 def spans_of(entries: int, size: int = SPAN) -> list[tuple[int, int]]:

@@ -73,8 +73,8 @@ class Lane:
         return held[: raw.numel()]
 
     def store(self, block: Float[Tensor, " n"], dtype: Any) -> Tensor:
-        """A block in its stored dtype on the cpu; the one rounding of the merge. Waits for the device."""
-        return block.to(dtype).cpu()
+        """A fresh block in its stored dtype on the cpu; the one rounding of the merge. Waits for the device."""
+        return block.to(dtype, copy=True).cpu()
 
     def release(self, roles: Sequence[str]) -> None:
         """Give back the large buffers of a whole-tensor step."""

@@ -17,6 +17,7 @@ from merging.engine.execute import (
     closed,
     digest,
     hasher,
+    settling,
     spans_of,
 )
 from merging.engine.lane import Lane
@@ -68,6 +69,8 @@ class MergeWork:
         results = yield [Task(partial(merge, a, b), held) for a, b in spans_of(self.job.spec.entries, span)]
         account = total([result[0] for result in results])
         listed = coefficients.tolist() if coefficients is not None else None
+        target = self.run.spool if self.needs.finish and self.run.spool else self.run.target
+        yield [settling(target, self.job.spec.name)]
         made = row(self.job, account, digest(account), span, listed)
         if self.needs.finish:
             made["tally"] = sum((result[1] for result in results[1:]), start=results[0][1]).tolist()
@@ -85,6 +88,7 @@ class MergeWork:
             Task(partial(self._finish_span, spooled, total_, a, b)) for a, b in spans_of(self.job.spec.entries)
         ]
         account = total(accounts)
+        yield [settling(self.run.target, self.job.spec.name)]
         return {
             **{key: value for key, value in made.items() if key != "tally"},
             "merged_norm": account.merged_square**0.5,
@@ -260,7 +264,7 @@ class MergeWork:
 
     def _spool(self, merged: Tensor, a: int, b: int, hashed: Any) -> None:
         assert self.run.spool is not None
-        kept = merged[: b - a].cpu()
+        kept = merged[: b - a].clone().cpu()
         self.run.spool.write(self.job.spec.name, a, kept)
         hashed.update(entries_memory(kept))
         self.run.moved((b - a) * self.width, kept.nbytes)

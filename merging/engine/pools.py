@@ -7,6 +7,7 @@ open at once. torch's own threads are set to one inside workers: blocks are too 
 
 from __future__ import annotations
 
+import gc
 import heapq
 import queue
 import threading
@@ -69,6 +70,8 @@ class Pool:
         for thread in threads:
             thread.start()
         running = len(threads)
+        # Blocks come and go by the thousand; without this every full collection walks all that torch has imported.
+        gc.freeze()
         try:
             while running:
                 position, result = self._done.get()
@@ -90,6 +93,7 @@ class Pool:
             self._tasks.clear()
             self._in_use = 0
             self.stop.clear()
+            gc.unfreeze()
 
     def _labour(self) -> None:
         error: BaseException | None = None

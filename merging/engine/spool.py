@@ -46,6 +46,11 @@ class Spool:
         assert self._sink is not None
         self._sink.write(name, start, block)
 
+    def settle(self, name: str) -> None:
+        """Return once everything given for a tensor is written."""
+        assert self._sink is not None
+        self._sink.settle(name)
+
     def keep(self, rows: Mapping[str, Row]) -> dict[str, Row]:
         """The rows whose tensors the files really hold."""
         kept: dict[str, Row] = {}
