@@ -25,11 +25,7 @@ def band_masses(
     return masses(x, _band(x, measured, density, gamma))
 
 
-BAND_ROUNDS = (
-    only_if("density", coarse_magnitudes),
-    only_if("density", band_ranks),
-    only_if("rescale", band_masses),
-)
+BAND_ROUNDS = (only_if("density", coarse_magnitudes), only_if("density", band_ranks), only_if("rescale", band_masses))
 
 
 @merge_method("breadcrumbs", paper="arXiv:2312.06795", sees="task_vectors", reach="element", measure=BAND_ROUNDS)
