@@ -1,0 +1,98 @@
+"""`merging inspect`: the tensors of a checkpoint, from its headers alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from merging.cli.options import json_option
+from merging.cli.text import printable
+
+if TYPE_CHECKING:
+    from merging.checkpoint.tensors import TensorSpec
+
+
+@click.command()
+@click.argument("path")
+@click.option("--filter", "pattern", metavar="REGEX", help="Only tensors whose name holds a match.")
+@click.option("--allow-pickle", is_flag=True, help="Read .bin and .pt files, through a restricted unpickler.")
+@json_option
+def inspect(path: str, pattern: str | None, allow_pickle: bool, as_json: bool) -> None:
+    """List the tensors of the checkpoint PATH: a folder or a .safetensors file. No entry is read.
+
+    \b
+    Example:
+      merging inspect merged/ --filter 'layers\\.0\\.'
+    """
+    from merging.families.family import recognise
+    from merging.recipe.source import open_source
+
+    checkpoint = open_source(path, allow_pickle=allow_pickle)
+    family = recognise(checkpoint.config, checkpoint.specs)
+    wanted = _expression(pattern)
+    rows = []
+    for spec in checkpoint.specs.values():
+        if wanted.search(spec.name):
+            place = family.place(spec.name)
+            rows.append({**_spec_data(spec), "stack": place.stack, "layer": place.layer, "role": place.role})
+    found = {
+        "location": checkpoint.location,
+        "family": family.name,
+        "layers": family.stacks,
+        "fingerprint": checkpoint.fingerprint,
+        "sidecars": sorted(checkpoint.sidecars()),
+        "tensors": rows,
+    }
+    click.echo(json.dumps(found, indent=2) if as_json else printable(_listed(found)))
+
+
+def _expression(pattern: str | None) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern or "")
+    except re.error as error:
+        raise click.BadParameter(f"{pattern!r} is not a regular expression: {error}", param_hint="--filter") from None
+
+
+def _spec_data(spec: TensorSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "dtype": spec.dtype,
+        "shape": list(spec.shape),
+        "entries": spec.entries,
+        "nbytes": spec.nbytes,
+    }
+
+
+def _listed(found: dict[str, Any]) -> str:
+    from merging.planning.explain import readable
+
+    rows = found["tensors"]
+    dtypes = Counter(row["dtype"] for row in rows)
+    layers = [f"{count} layers" + (f" in {stack}" if stack else "") for stack, count in found["layers"].items()]
+    lines = [
+        ", ".join([f"{found['location']}: {found['family']}", *layers]),
+        f"{len(rows)} tensors, {sum(row['entries'] for row in rows):,} entries, "
+        f"{readable(sum(row['nbytes'] for row in rows))}; "
+        + ", ".join(f"{count} {dtype}" for dtype, count in dtypes.most_common()),
+        "",
+    ]
+    cells = [_cells(row) for row in rows]
+    widths = [max((len(row[column]) for row in cells), default=0) for column in range(4)]
+    for name, dtype, shape, size, place in cells:
+        start = f"{name.ljust(widths[0])}  {dtype.ljust(widths[1])}  {shape.ljust(widths[2])}  {size.rjust(widths[3])}"
+        lines.append(f"{start}  {place}".rstrip())
+    return "\n".join(lines)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, str, str, str, str]:
+    from merging.planning.explain import readable
+
+    shape = " × ".join(str(length) for length in row["shape"]) or "scalar"
+    layer = "" if row["layer"] is None else f"{row['stack']} layer {row['layer']}".strip()
+    place = " ".join(part for part in (layer, row["role"]) if part)
+    # A newline in a name would start a row of its own.
+    return row["name"].replace("\n", "\\n"), row["dtype"], shape, readable(row["nbytes"]), place

@@ -1,0 +1,37 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from merging.cli.text import size
+
+Command = Callable[..., Any]
+
+recipe_argument = click.argument("recipe", metavar="RECIPE", type=click.Path(dir_okay=False))
+workers_option = click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads; default: all cores.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print results and errors only.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what OUT holds.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def planning_options(command: Command) -> Command:
+    """The options that decide a plan: memory, size of output files, device, what may be read."""
+    options = (
+        click.option(
+            "--memory", type=size, default="4GiB", show_default=True, metavar="SIZE", help="Bound on buffers."
+        ),
+        click.option(
+            "--shard-size", type=size, default="5GB", show_default=True, metavar="SIZE", help="Bound on an output file."
+        ),
+        click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1."),
+        click.option("--lenient", is_flag=True, help="List unknown keys of the recipe and go on without them."),
+        click.option("--allow-pickle", is_flag=True, help="Read .bin and .pt files, through a restricted unpickler."),
+        click.option("--allow-unused", is_flag=True, help="Accept inputs and filters that change nothing."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
