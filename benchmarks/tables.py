@@ -1,0 +1,131 @@
+"""The README's benchmark tables, written from the newest result files between two markers; never typed.
+
+python -m benchmarks.tables            print them
+python -m benchmarks.tables --write    put them into README.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import ROOT
+
+RESULTS = Path(__file__).parent / "results"
+BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+MIB = 2**20
+
+
+def newest(benchmark: str, size: str | None = None) -> dict[str, Any] | None:
+    """The latest result file of a benchmark; of the largest family where no size is given."""
+    found = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
+    found = [result for result in found if result["benchmark"] == benchmark and size in (None, result.get("size"))]
+    return max(found, key=lambda result: (_billions(result.get("size")), result["date"]), default=None)
+
+
+def _billions(size: str | None) -> float:
+    return float(size.removesuffix("B")) if size else 0.0
+
+
+def streaming_table(result: dict[str, Any]) -> str:
+    """One line per recipe: our seconds and memory, their ratio to the floor, the peer's beside them."""
+    medians: dict[str, dict[str, dict[str, float]]] = {}
+    for row in result["rows"]:
+        medians.setdefault(row["recipe"], {})[row["tool"]] = row["median"]
+    lines = [
+        "| recipe | I/O floor, s | ours, s | × floor | × floor without imports | ours, CPU s | ours, peak MiB "
+        "| mergekit, s | mergekit, CPU s | mergekit, peak MiB | CPU, mergekit ÷ ours |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    idle = result["interpreter"]
+    for recipe, tools in medians.items():
+        lines.append(f"| {recipe} | " + " | ".join(_cells(tools, idle)) + " |")
+    return "\n".join([*lines, "", _footnote(result)])
+
+
+def _cells(tools: dict[str, dict[str, float]], idle: dict[str, float]) -> list[str]:
+    floor, ours, peer = tools.get("floor_fsync", tools.get("floor")), tools.get("merging"), tools.get("mergekit")
+    return [
+        f"{floor['wall_seconds']:.1f}" if floor else "–",
+        f"{ours['wall_seconds']:.1f}" if ours else "–",
+        f"{ours['wall_seconds'] / floor['wall_seconds']:.2f}" if ours and floor else "–",
+        f"{(ours['wall_seconds'] - idle['wall_seconds']) / floor['wall_seconds']:.2f}" if ours and floor else "–",
+        f"{_cpu(ours):.1f}" if ours else "–",
+        f"{(ours['peak_bytes'] - idle['peak_bytes']) / MIB:.0f}" if ours else "–",
+        f"{peer['wall_seconds']:.1f}" if peer else "–",
+        f"{_cpu(peer):.0f}" if peer else "–",
+        f"{(peer['peak_bytes'] - idle['peak_bytes']) / MIB:.0f}" if peer else "–",
+        f"{_cpu(peer) / _cpu(ours):.1f}" if peer and ours else "–",
+    ]
+
+
+def _cpu(cost: dict[str, float]) -> float:
+    return cost["user_seconds"] + cost["system_seconds"]
+
+
+def _footnote(result: dict[str, Any]) -> str:
+    machine, idle = result["machine"], result["interpreter"]
+    sentences = [
+        f"{result['size']} Llama-shaped bf16, base + {result['models']} fine-tunes, warm cache, medians,",
+        f"whole processes (importing torch takes {idle['wall_seconds']:.1f} s of ours).",
+        "The floor reads the recipe's inputs once, copies one output and waits for the disk, as we do.",
+        f"Peaks are beyond an interpreter that has imported torch ({idle['peak_bytes'] / MIB:.0f} MiB).",
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, torch {result['torch']},",
+        f"{result['date'][:10]}, commit {result['commit'][:10]}{' with changes' if result['changed_files'] else ''}.",
+    ]
+    return " ".join(sentences)
+
+
+def memory_table(result: dict[str, Any]) -> str:
+    """Peak memory beyond the interpreter: a line per family, a column per recipe."""
+    rows = result["rows"]
+    recipes = list(dict.fromkeys(row["recipe"] for row in rows))
+    cases = list(dict.fromkeys((row["size"], row["models"], " ".join(row["options"])) for row in rows))
+    lines = [f"| peak MiB | {' | '.join(recipes)} |", "|---" * (len(recipes) + 1) + "|"]
+    for case in cases:
+        found = {
+            row["recipe"]: row["peak_beyond_interpreter_bytes"] / MIB
+            for row in rows
+            if (row["size"], row["models"], " ".join(row["options"])) == case
+        }
+        size, models, options = case
+        family = "one tensor of 512 MiB" if size == "tall" else size
+        head = f"{family}, base + {models}{', `' + options + '`' if options else ''}"
+        lines.append(f"| {head} | " + " | ".join(f"{found[r]:.0f}" if r in found else "–" for r in recipes) + " |")
+    return "\n".join(lines)
+
+
+def tables() -> str:
+    """All tables that there are results for, as Markdown."""
+    streaming, memory = newest("streaming"), newest("memory")
+    parts = [streaming_table(streaming)] if streaming else []
+    parts += [memory_table(memory)] if memory else []
+    return "\n\n".join(parts)
+
+
+def write_tables(readme: Path = ROOT / "README.md") -> None:
+    """Replace what stands between the markers.
+
+    Raises SystemExit where the README has no markers.
+    """
+    text = readme.read_text()
+    if BEGIN not in text or END not in text:
+        raise SystemExit(f"{readme.name} needs the lines {BEGIN} and {END}")
+    before, after = text.split(BEGIN)[0], text.split(END, 1)[1]
+    readme.write_text(f"{before}{BEGIN}\n{tables()}\n{END}{after}")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true")
+    if parser.parse_args().write:
+        write_tables()
+    else:
+        print(tables())
+
+
+if __name__ == "__main__":
+    main()
