@@ -12,6 +12,7 @@ from functools import cache
 from math import prod
 from typing import Any
 
+from merging.errors import OutputError
 from merging.lazy import Float, Tensor, torch
 
 # glibc's names for its settings, and sizes: freed memory up to the first is kept, blocks below the second are reused.
@@ -26,6 +27,22 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
         library.mallopt(M_MMAP_THRESHOLD, REUSED_BYTES)
+
+
+def require_device(device: str) -> None:
+    """Raise OutputError unless blocks can be computed there."""
+    if device == "cpu":
+        return
+    found = torch.cuda.device_count()
+    number = int(device.partition(":")[2] or 0)
+    if number >= found:
+        raise OutputError(
+            f"there is no {device} here",
+            must_be="cpu" if not found else ", ".join(["cpu", *(f"cuda:{i}" for i in range(found))]),
+            fix="leave --device out to compute on the processor"
+            if found
+            else "leave --device out, or install a torch build with CUDA on a machine that has an accelerator",
+        )
 
 
 class Lane:

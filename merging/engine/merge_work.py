@@ -63,7 +63,7 @@ class MergeWork:
         elif self.needs.order == "sequential":
             merge = partial(self._block_span, self._folded)
         else:
-            merge = partial(self._block_span, partial(self._merged, measured))
+            merge = partial(self._block_span, partial(self._merged, self._on_device(measured)))
         span = self._span_entries()
         held = choose(self.job, self.run.models).held_bytes
         results = yield [Task(partial(merge, a, b), held) for a, b in spans_of(self.job.spec.entries, span)]
@@ -97,6 +97,9 @@ class MergeWork:
             "span": SPAN,
             "operands": [{**entry, "same": same} for entry, same in zip(made["operands"], account.same, strict=True)],
         }
+
+    def _on_device(self, measured: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self.run.device) for name, value in measured.items()}
 
     def _span_entries(self) -> int:
         """Entries per task and per digest: whole rows, or the whole tensor, where the method needs them."""
@@ -138,7 +141,7 @@ class MergeWork:
 
     def _measure_span(self, step: Rule, measured: Mapping[str, Tensor], start: int, stop: int, lane: Lane) -> Tensor:
         held: Tensor | None = None
-        measured = {name: value.to(self.run.device) for name, value in measured.items()}
+        measured = self._on_device(measured)
         block = MEASURING_BLOCK if self.run.device == "cpu" else DEVICE_BLOCK
         for a, b in self._ranges(start, stop, block):
             x = lane.scratch("stack", len(self.job.operands), b - a)

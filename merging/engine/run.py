@@ -13,6 +13,7 @@ from merging.checkpoint.sink import ShardSink, Sink
 from merging.engine.events import Event, Moved, PassStarted, RunStarted, Sealed, TensorDone, Warned
 from merging.engine.execute import CopyWork, Execution, stored_digest
 from merging.engine.folder import STATE, OutputFolder
+from merging.engine.lane import require_device
 from merging.engine.ledger import Row, refuse_silent
 from merging.engine.merge_work import MergeWork
 from merging.engine.pools import Pool, Work
@@ -45,6 +46,7 @@ def run(
 
     Raises OutputError (folder, space, memory), SilentMergeError, CheckpointError (unreadable input).
     """
+    require_device(plan.device)
     if not isinstance(out, Path | str):
         yield from _into_sink(plan, out, workers, allow_unused, block)
         return

@@ -15,6 +15,7 @@ from merging.checkpoint.tensors import Checkpoint
 from merging.engine.events import Event
 from merging.engine.execute import stored_digest
 from merging.engine.folder import LEDGER, RECORD, read_record
+from merging.engine.lane import require_device
 from merging.engine.ledger import Row
 from merging.engine.run import Passes
 from merging.errors import MergingError, VerificationError
@@ -81,6 +82,7 @@ def verify(
     if plan is None:
         yield Verification(len(rows), 0, tuple(corrupt), (), ())
         return
+    require_device(plan.device)
     changed = _changed(record, plan)
     names = _chosen([job.spec.name for job in plan.jobs], sample, seed)
     passes = Passes(plan, NullSink(), workers, only=set(names))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from merging.checkpoint.tensors import Checkpoint
-from merging.errors import MergingError, Problems, raise_all
+from merging.errors import MergingError, OutputError, Problems, raise_all
 from merging.methods.declare import Method, find_method
 from merging.planning.choose import memory_problems
 from merging.planning.disagreements import Disagreements
@@ -82,6 +83,7 @@ def draft(recipe: Recipe | str | Path, wishes: Wishes) -> Draft:
     except MergingError as problem:
         drafted.problems.append(problem)
         return drafted
+    drafted.problems += _device_problems(wishes.device)
     drafted.warnings += [f"ignored: {text}" for text in wish.ignored]
     drafted.warnings += parameter_warnings(wish, method, lenient=wishes.lenient)
     drafted.problems += check_parameters(wish, method, lenient=wishes.lenient)
@@ -90,6 +92,13 @@ def draft(recipe: Recipe | str | Path, wishes: Wishes) -> Draft:
     if not unopened:
         _fill(drafted, wish, method, inputs, wishes)
     return drafted
+
+
+def _device_problems(device: str) -> list[MergingError]:
+    """Whether the device exists is for the run to find out; here only the spelling can be wrong."""
+    if re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        return []
+    return [OutputError(f"no device is called {device!r}", must_be="cpu, cuda, or cuda: and a number")]
 
 
 def _fill(drafted: Draft, recipe: Recipe, method: Method, inputs: Inputs, wishes: Wishes) -> None:

@@ -278,3 +278,23 @@ def test_silent_refusals_name_every_model_at_once() -> None:
         list(run(plan, MemorySink([job.spec for job in plan.jobs])))
     assert "tuned1" in str(caught.value) and "tuned2" in str(caught.value)
     assert len(caught.value.problems) == 3  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is an accelerator")
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="there is no cuda here"):
+        list(run(replace(plan_for("linear"), device="cuda"), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+@pytest.mark.parametrize("name", ["linear", "slerp", "ties", "breadcrumbs"])
+def test_an_accelerator_keeps_the_same_entries_and_agrees_to_rounding(name: str) -> None:
+    plan = plan_for(name)
+    expected, found = merged(plan), merged(replace(plan, device="cuda"))
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-6)
+        assert torch.equal(
+            found[key] == plan.models[0].read(key).reshape(value.shape),
+            value == plan.models[0].read(key).reshape(value.shape),
+        )
