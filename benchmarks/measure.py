@@ -47,18 +47,18 @@ def measure(command: Sequence[str], log: Path, variables: Mapping[str, str] | No
     """
     with log.open("wb") as out:
         began = time.perf_counter()
-        process = subprocess.Popen(
+        child = subprocess.Popen(
             command, stdout=out, stderr=out, cwd=ROOT, env={**os.environ, **QUIET, **(variables or {})}
         )
         # The process stays a zombie until wait4, so that its I/O counters can still be read.
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         wall = time.perf_counter() - began
-        read, written = _bytes_moved(process.pid)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+        read, written = _bytes_moved(child.pid)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
         tail = log.read_text(errors="replace")[-3000:]
-        raise RuntimeError(f"{' '.join(map(str, command))} ended with {process.returncode}:\n{tail}")
+        raise RuntimeError(f"{' '.join(map(str, command))} ended with {child.returncode}:\n{tail}")
     return Cost(wall, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024, read, written)
 
 

@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +131,10 @@ def compare(options: argparse.Namespace) -> Path:
     bench = Bench(options.folder, options.size, options.models, options.mergekit)
     idle = interpreter(options.folder / "interpreter.log")
     tools = [tool for tool in TOOLS if tool in options.tools and (tool != "mergekit" or options.mergekit)]
-    for repeat in range(options.repeats):
-        for recipe in options.recipes:
-            for tool in tools:
-                alone = recipe in OURS_ALONE or repeat >= options.mergekit_repeats
-                if tool == "mergekit" and alone:
-                    continue
-                print(describe(recipe, tool, bench.take(recipe, tool), idle), flush=True)
+    for repeat, recipe, tool in product(range(options.repeats), options.recipes, tools):
+        alone = recipe in OURS_ALONE or repeat >= options.mergekit_repeats
+        if tool != "mergekit" or not alone:
+            print(describe(recipe, tool, bench.take(recipe, tool), idle), flush=True)
     result = {
         "benchmark": "streaming",
         "size": options.size,

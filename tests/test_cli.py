@@ -238,3 +238,11 @@ def test_answers_from_headers_import_neither_torch_nor_numpy(command: str, recip
         [sys.executable, "-c", script], cwd=ROOT, env=PLAIN, capture_output=True, text=True, check=True
     )
     assert ran.stdout.splitlines()[-1] == "LOADED", ran.stderr
+
+
+def test_the_demo_leaves_a_merge_that_verifies_and_says_how_to_go_on(call: Call, tmp_path: Path) -> None:
+    shown = call("demo", "--out", tmp_path / "demo", "--method", "linear", "--quiet")
+    assert (shown.code, shown.err) == (0, "")
+    assert "base" in shown.out
+    assert f"merging verify {tmp_path / 'demo'}" in shown.out
+    assert call("verify", tmp_path / "demo").code == 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from merging.errors import MergingError, ParameterError, RecipeError, SilentMergeError, nearest
 from merging.methods.declare import REQUIRED, Method, all_methods
-from merging.recipe.recipe import KeyPath, Parameters, Recipe
+from merging.recipe.recipe import KeyPath, Parameters, Recipe, Setting
 from merging.recipe.settings import missing_value, scope, where_setting
 
 
@@ -46,17 +46,21 @@ def parameter_warnings(recipe: Recipe, method: Method, *, lenient: bool = False)
 def unmatched_filters(recipe: Recipe, tensors: Iterable[str]) -> list[SilentMergeError]:
     """Every filtered setting that decides nothing: its filter is in no output tensor's name, or an earlier one wins."""
     names = list(tensors)
-    problems = []
-    for path, block, _ in recipe.blocks():
-        for parameter, settings in block.items():
-            earlier: list[str] = []
-            for i, setting in enumerate(settings):
-                wanted = setting.filter
-                if wanted is not None and not any(_first_in(wanted, earlier, name) for name in names):
-                    shadowed = any(wanted in name for name in names)
-                    problems.append(_unmatched(recipe, (*path, parameter), i, wanted, shadowed))
-                earlier.append(wanted or "")
-    return problems
+    return [
+        _unmatched(recipe, (*path, parameter), i, wanted, shadowed=any(wanted in name for name in names))
+        for path, block, _ in recipe.blocks()
+        for parameter, settings in block.items()
+        for i, wanted in _idle_filters(settings, names)
+    ]
+
+
+def _idle_filters(settings: Sequence[Setting], names: Sequence[str]) -> Iterator[tuple[int, str]]:
+    earlier: list[str] = []
+    for i, setting in enumerate(settings):
+        wanted = setting.filter
+        if wanted is not None and not any(_first_in(wanted, earlier, name) for name in names):
+            yield i, wanted
+        earlier.append(wanted or "")
 
 
 def _first_in(wanted: str, earlier: list[str], name: str) -> bool:
@@ -150,6 +154,8 @@ def _missing(recipe: Recipe, method: Method) -> Iterator[MergingError]:
             if not parameter.kind.per_model:
                 yield missing_value(recipe, method, parameter, None, shared[0][0])
                 continue
-            for path, entry in entries:
-                if parameter.name not in entry.parameters and (_base_takes_part(method) or not _is_base(recipe, path)):
-                    yield missing_value(recipe, method, parameter, entry.source, (*path, "parameters"))
+            yield from (
+                missing_value(recipe, method, parameter, entry.source, (*path, "parameters"))
+                for path, entry in entries
+                if parameter.name not in entry.parameters and (_base_takes_part(method) or not _is_base(recipe, path))
+            )

@@ -24,6 +24,5 @@ def test_a_failing_command_is_an_error_with_the_end_of_its_log(tmp_path: Path) -
 
 
 def test_the_middle_of_several_runs_is_taken_figure_by_figure() -> None:
-    assert middle(
-        [Cost(1.0, 5.0, 0.0, 10, 0, 0), Cost(2.0, 4.0, 0.0, 30, 0, 0), Cost(9.0, 6.0, 0.0, 20, 0, 0)]
-    ) == Cost(*(2.0, 5.0, 0.0, 20, 0, 0))
+    costs = [Cost(1.0, 5.0, 0.0, 10, 0, 0), Cost(2.0, 4.0, 0.0, 30, 0, 0), Cost(9.0, 6.0, 0.0, 20, 0, 0)]
+    assert middle(costs) == Cost(2.0, 5.0, 0.0, 20, 0, 0)
