@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 def check(
     recipe: str,
     out: Path | None,
-    memory: int,
-    shard_size: int,
-    device: str,
-    lenient: bool,
-    allow_pickle: bool,
-    allow_unused: bool,
+    planning: dict[str, Any],
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -45,17 +40,7 @@ def check(
     """
     from merging.planning.check import check as look
 
-    report = look(
-        Path(recipe),
-        out=out,
-        overwrite=overwrite,
-        memory=memory,
-        shard_bytes=shard_size,
-        device=device,
-        lenient=lenient,
-        allow_pickle=allow_pickle,
-        allow_unused=allow_unused,
-    )
+    report = look(Path(recipe), out=out, overwrite=overwrite, **planning)
     if as_json:
         click.echo(json.dumps(_data(report), indent=2))
     else:

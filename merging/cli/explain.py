@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 @json_option
 def explain(
     recipe: str,
-    memory: int,
-    shard_size: int,
-    device: str,
-    lenient: bool,
-    allow_pickle: bool,
-    allow_unused: bool,
+    planning: dict[str, Any],
     workers: int | None,
     tensors: bool,
     as_json: bool,
@@ -45,15 +40,7 @@ def explain(
     from merging.planning.explain import headlines, render, text
     from merging.planning.plan import job_data
 
-    wish = plan(
-        Path(recipe),
-        memory=memory,
-        shard_bytes=shard_size,
-        device=device,
-        lenient=lenient,
-        allow_pickle=allow_pickle,
-        allow_unused=allow_unused,
-    )
+    wish = plan(Path(recipe), **planning)
     explanation = account(wish, workers=workers)
     if as_json:
         data = explanation.data() | ({"tensors": [job_data(job) for job in wish.jobs]} if tensors else {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import click
@@ -19,13 +20,28 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def planning_options(command: Command) -> Command:
-    """The options that decide a plan: memory, size of output files, device, what may be read."""
+    """The options that decide a plan: memory, size of output files, device, what may be read.
+
+    The command gets them together, in `planning`: the keywords of `merging.plan`.
+    """
+
+    @wraps(command)
+    def gathered(**given: Any) -> Any:
+        names = ("memory", "shard_bytes", "device", "lenient", "allow_pickle", "allow_unused")
+        return command(planning={name: given.pop(name) for name in names}, **given)
+
     options = (
         click.option(
             "--memory", type=size, default="4GiB", show_default=True, metavar="SIZE", help="Bound on buffers."
         ),
         click.option(
-            "--shard-size", type=size, default="5GB", show_default=True, metavar="SIZE", help="Bound on an output file."
+            "--shard-size",
+            "shard_bytes",
+            type=size,
+            default="5GB",
+            show_default=True,
+            metavar="SIZE",
+            help="Bound on an output file.",
         ),
         click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1."),
         click.option("--lenient", is_flag=True, help="List unknown keys of the recipe and go on without them."),
@@ -33,5 +49,5 @@ def planning_options(command: Command) -> Command:
         click.option("--allow-unused", is_flag=True, help="Accept inputs and filters that change nothing."),
     )
     for option in reversed(options):
-        command = option(command)
-    return command
+        gathered = option(gathered)
+    return gathered

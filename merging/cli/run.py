@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,12 +24,7 @@ from merging.cli.options import overwrite_option, planning_options, quiet_option
 def run(
     recipe: str,
     out: Path,
-    memory: int,
-    shard_size: int,
-    device: str,
-    lenient: bool,
-    allow_pickle: bool,
-    allow_unused: bool,
+    planning: dict[str, Any],
     workers: int | None,
     overwrite: bool,
     no_resume: bool,
@@ -48,15 +44,8 @@ def run(
     from merging.engine.run import run as carry_out
     from merging.planning.build import plan
 
-    wish = plan(
-        Path(recipe),
-        memory=memory,
-        shard_bytes=shard_size,
-        device=device,
-        lenient=lenient,
-        allow_pickle=allow_pickle,
-        allow_unused=allow_unused,
-    )
+    wish = plan(Path(recipe), **planning)
+    allow_unused = planning["allow_unused"]
     events = carry_out(wish, out, resume=not no_resume, overwrite=overwrite, workers=workers, allow_unused=allow_unused)
     try:
         seen = watch(events, quiet=quiet, as_json=json_events)

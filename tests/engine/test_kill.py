@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="victims are forks")
 def test_resuming_after_200_random_kills_gives_identical_bytes(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
