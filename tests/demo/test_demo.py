@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from merging.demo.scores import score
 from merging.errors import OutputError
 
 METHODS = ("linear", "task_arithmetic", "passthrough")
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def test_an_earlier_demo_is_replaced_and_anything_else_is_not(tmp_path: Path) ->
 
 
 def test_the_table_on_the_screen_shows_every_row_and_what_was_left_out(table: Table) -> None:
-    console = Console(width=200, record=True, quiet=True)
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(render(table))
     text = console.export_text()
     assert all(row.name in text for row in (*table.models, *table.merges))
