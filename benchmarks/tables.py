@@ -72,6 +72,7 @@ def _footnote(result: dict[str, Any]) -> str:
         f"whole processes (importing torch takes {idle['wall_seconds']:.1f} s of ours).",
         "The floor reads the recipe's inputs once, copies one output and waits for the disk, as we do.",
         f"Peaks are beyond an interpreter that has imported torch ({idle['peak_bytes'] / MIB:.0f} MiB).",
+        f"The machine was shared with other work (load average {result['load_average']:.1f} at the end).",
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, torch {result['torch']},",
         f"{result['date'][:10]}, commit {result['commit'][:10]}{' with changes' if result['changed_files'] else ''}.",
     ]
