@@ -25,6 +25,7 @@ def result(seconds: float, peak_mib: float) -> dict[str, Any]:
     ]
     machine = {"processor": "a processor", "cores": 2, "memory_gib": 23.5}
     facts = {"date": "2026-01-02T03:04:05+00:00", "commit": "0123456789abcdef", "changed_files": 0, "torch": "2.13.0"}
+    facts |= {"load_average": 0.5}
     return {
         **{"benchmark": "streaming", "size": "1.1B", "models": 3, "interpreter": cost(1.0, 200)},
         **{"machine": machine, "rows": rows, **facts},
