@@ -210,7 +210,14 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path: Path) -> Non
     recipe.write_text(recipe.read_text().replace("ties", "task_arithmetic"))
     command = [sys.executable, "-m", "merging", "run", str(recipe), str(tmp_path / "out")]
     with subprocess.Popen(
-        [*command, "--json-events"], cwd=ROOT, env=PLAIN, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--json-events"],
+        cwd=ROOT,
+        env=PLAIN,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what runs in the background with interrupts ignored, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as child:
         assert child.stdout
         assert any("TensorDone" in line for line in iter(child.stdout.readline, ""))
