@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merging.checkpoint.shards import open_checkpoint
+from merging.checkpoint.sink import write_whole
 from merging.demo.scores import score
 from merging.demo.trials import Bench, Trial, mean
 from merging.demo.zoo import Zoo, find_zoo
-from merging.engine.folder import STATE, replace_text
 from merging.engine.merge import merge
 from merging.errors import OutputError
 from merging.methods.declare import Method, all_methods, find_method
+from merging.planning.check import STATE
 from merging.recipe.recipe import ModelEntry, Recipe
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _write(recipe: Recipe, models: Mapping[str, Path], out: Path) -> None:
         file=str(out / RECIPE),
     )
     merge(spelled, out, overwrite=_is_ours(out))
-    replace_text(out / RECIPE, MARK + spelled.text())
+    write_whole(out / RECIPE, (MARK + spelled.text()).encode())
 
 
 def render(table: Table) -> RenderableType:

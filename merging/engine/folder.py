@@ -19,15 +19,15 @@ from typing import IO, Any
 
 from merging.checkpoint.layout import Layout, lay_out
 from merging.checkpoint.sidecars import copy_sidecars, write_config
-from merging.checkpoint.sink import ShardSink, require_space
+from merging.checkpoint.sink import ShardSink, require_space, write_whole
 from merging.engine.journal import Journal, stored_head
 from merging.engine.ledger import Row
 from merging.errors import OutputError, ResumeError
+from merging.planning.check import STATE
 from merging.planning.plan import Plan
 
 RECORD = "merging.json"
 LEDGER = "merging-ledger.jsonl"
-STATE = ".merging"
 
 
 def lay_out_plan(plan: Plan) -> Layout:
@@ -96,7 +96,7 @@ class OutputFolder:
         if self.plan.sidecars is not None:
             copy_sidecars(self.plan.models[self.plan.sidecars], self.folder)
         ordered = [rows[job.spec.name] for job in self.plan.jobs]
-        replace_text(self.folder / LEDGER, "".join(json.dumps(row) + "\n" for row in ordered))
+        write_whole(self.folder / LEDGER, "".join(json.dumps(row) + "\n" for row in ordered).encode())
         record = {
             **provenance(self.plan),
             "recipe_folder": self._recipe_folder(),
@@ -104,7 +104,7 @@ class OutputFolder:
             "summary": _summary(ordered),
             "files": [path.name for path in files],
         }
-        replace_text(self.folder / RECORD, json.dumps(record, indent=2) + "\n")
+        write_whole(self.folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
         for path in self._replaced:
             if path not in files:
                 path.unlink(missing_ok=True)
@@ -196,10 +196,3 @@ def _recorded_files(folder: Path) -> list[Path]:
     """Weights and index of an earlier merge, by its own record; plain names only."""
     names = (read_record(folder) or {}).get("files", [])
     return [folder / name for name in names if isinstance(name, str) and Path(name).name == name]
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new one, never a part."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)

@@ -12,7 +12,7 @@ from typing import Any
 from merging.checkpoint.sink import ShardSink, Sink
 from merging.engine.events import Event, Moved, PassStarted, RunStarted, Sealed, TensorDone, Warned
 from merging.engine.execute import CopyWork, Execution, stored_digest
-from merging.engine.folder import STATE, OutputFolder
+from merging.engine.folder import OutputFolder
 from merging.engine.lane import require_device
 from merging.engine.ledger import Row, refuse_silent
 from merging.engine.merge_work import MergeWork
@@ -22,6 +22,7 @@ from merging.errors import raise_all
 from merging.lazy import Tensor, torch
 from merging.methods.apply import BLOCK, Application
 from merging.methods.declare import find_method
+from merging.planning.check import STATE
 from merging.planning.choose import choose, fitting_workers, worker_bytes
 from merging.planning.plan import Job, Plan
 

@@ -20,6 +20,7 @@ from merging.engine.ledger import Row
 from merging.engine.run import Passes
 from merging.errors import MergingError, VerificationError
 from merging.planning.build import plan as make_plan
+from merging.planning.check import STATE
 from merging.planning.plan import Plan
 from merging.recipe.text import recipe_from_data
 
@@ -50,7 +51,7 @@ def record_of(folder: Path) -> tuple[dict[str, Any], dict[str, Row]]:
         raise VerificationError(
             f"{folder} has no record of a merge",
             must_be=f"a folder with {RECORD} and {LEDGER}, which every finished `merging run` leaves",
-            fix="an unfinished run is finished by running it again" if (folder / ".merging").exists() else None,
+            fix="an unfinished run is finished by running it again" if (folder / STATE).exists() else None,
         )
     lines = (folder / LEDGER).read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]

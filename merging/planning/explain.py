@@ -75,7 +75,7 @@ class Explanation:
 def explain(plan: Plan, *, workers: int | None = None) -> Explanation:
     """What the plan will do, in groups of tensors that get the same."""
     choices = [choose(job, plan.models) for job in plan.jobs]
-    workers = workers or fitting_workers(choices, plan.memory)
+    workers = fitting_workers(choices, plan.memory, workers)
     cost = total(choices, plan.memory, workers)
     method = find_method(str(plan.recipe.get("merge_method")))
     return Explanation(

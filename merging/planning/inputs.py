@@ -129,17 +129,8 @@ def open_inputs(
 
 
 def _where(recipe: Recipe, key: str) -> str:
-    """Where the recipe first names a model."""
-    for i, entry in enumerate(recipe.models):
-        if entry.source == key:
-            return recipe.where("models", i, "model")
-    for i, piece in enumerate(recipe.slices):
-        for k, source in enumerate(piece.sources):
-            if source.source == key:
-                return recipe.where("slices", i, "sources", k, "model")
-        if piece.base_model == key:
-            return recipe.where("slices", i, "base_model")
-    return recipe.where("base_model" if recipe.base_model == key else "tokenizer_source")
+    """Where the recipe first names a model; the tokenizer's may be named nowhere else."""
+    return recipe.where_source(key) if key in recipe.sources() else recipe.where("tokenizer_source")
 
 
 def _refusals(model: Input) -> list[MergingError]:
