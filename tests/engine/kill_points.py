@@ -80,6 +80,7 @@ def main(folder: Path, seed: int, count: int) -> None:
     plan = plan_to_kill()
     victim(plan, folder / "whole", None, folder / "steps")
     expected = contents(folder / "whole")
+    assert "merging.json" in expected, "the uninterrupted merge did not end"
     steps = int((folder / "steps").read_text())
     choose = random.Random(seed)
     for attempt in range(count):
