@@ -44,11 +44,10 @@ class MergeWork:
         whole = self.needs.reach == "tensor"
         axes = len(job.spec.shape) if whole else 2 if self.needs.reach == "row" else 1
         self.use = Application(self.method, job.parameters, len(job.operands), axes, run.device)
-        self.sources = (job.base, *job.operands) if job.base else job.operands
         self.stored = torch_dtype(job.spec.dtype)
         # Where the largest finite number is below float32's, the last rounding can overflow.
         self.narrow = job.spec.dtype == "F16" or job.spec.dtype.startswith("F8")
-        self.width = sum(DTYPES[run.models[each.model].specs[each.name].dtype].bits // 8 for each in self.sources)
+        self.width = sum(DTYPES[run.models[each.model].specs[each.name].dtype].bits // 8 for each in job.sources)
 
     def steps(self, measured: Mapping[str, Tensor] | None = None) -> Work:
         """All rounds not yet taken over the whole model, then the merge; returns the ledger row."""
@@ -123,7 +122,7 @@ class MergeWork:
         asked = start
         for a, b in blocks(start, stop, size):
             if b > asked - AHEAD // 2 and asked < stop:
-                self.run.ahead(self.sources, asked, min(asked + AHEAD, stop))
+                self.run.ahead(self.job.sources, asked, min(asked + AHEAD, stop))
                 asked += AHEAD
             yield a, b
 
@@ -179,7 +178,7 @@ class MergeWork:
         for a, b in self._ranges(start, stop, self._step()):
             room = padded(b - a)
             anchor, update, x = (lane.scratch(role, room) for role in ("base", "update", "operand"))
-            raw = self.run.read(self.sources[0], a, b)
+            raw = self.run.read(self.job.sources[0], a, b)
             lane.load(raw, anchor, "base")
             stored = [raw] if first else []
             update.zero_()

@@ -100,6 +100,7 @@ class Passes:
         self._record = record
         self.rows: dict[str, Row] = {}
         choices = [choose(job, plan.models) for job in plan.jobs]
+        self._reads = {job.spec.name: choice.read_bytes for job, choice in zip(plan.jobs, choices, strict=True)}
         fitting = fitting_workers(choices, plan.memory, workers)
         # What the workers' own blocks leave is for whole tensors.
         self._pool = Pool(fitting, plan.memory - fitting * worker_bytes(choices), plan.device)
@@ -146,7 +147,7 @@ class Passes:
 
     def _started(self, pending: Sequence[Job]) -> RunStarted:
         kept = [job.spec.nbytes for job in self.plan.jobs if job.spec.name in self.rows]
-        read = sum(choose(job, self.plan.models).read_bytes for job in pending)
+        read = sum(self._reads[job.spec.name] for job in pending)
         written = sum(job.spec.nbytes for job in pending)
         return RunStarted(len(self.plan.jobs), read, written, len(kept), sum(kept))
 

@@ -59,8 +59,7 @@ class Cost:
 
 def choose(job: Job, models: Sequence[Checkpoint]) -> Choice:
     """The execution of a job."""
-    sources = (*job.operands, job.base) if job.base else job.operands
-    once = sum(models[each.model].specs[each.name].nbytes for each in sources)
+    once = sum(models[each.model].specs[each.name].nbytes for each in job.sources)
     written = job.spec.nbytes
     if job.rule == "copy":
         return Choice("copy", (), once, written, 0, SPARE_BUFFERS * BLOCK * FLOAT32_BYTES)
@@ -70,8 +69,8 @@ def choose(job: Job, models: Sequence[Checkpoint]) -> Choice:
     read = once * (1 + len(steps)) + spooled
     if spooled and job.base:
         read += models[job.base.model].specs[job.base.name].nbytes
-    buffers = (len(sources) + SPARE_BUFFERS) * (MEASURING_BLOCK if steps else BLOCK) * FLOAT32_BYTES
-    held = _held_bytes(job, method, len(sources))
+    buffers = (len(job.sources) + SPARE_BUFFERS) * (MEASURING_BLOCK if steps else BLOCK) * FLOAT32_BYTES
+    held = _held_bytes(job, method, len(job.sources))
     return Choice(_kind(method), tuple(step.__name__ for step in steps), read, written, spooled, buffers, held)
 
 

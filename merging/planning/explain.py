@@ -122,8 +122,7 @@ def _passes(plan: Plan, choices: Sequence[Choice]) -> Iterable[PassRow]:
 
 
 def _once(plan: Plan, job: Job) -> int:
-    sources = (*job.operands, job.base) if job.base else job.operands
-    return sum(plan.models[each.model].specs[each.name].nbytes for each in sources)
+    return sum(plan.models[each.model].specs[each.name].nbytes for each in job.sources)
 
 
 def _rows(plan: Plan, choices: Sequence[Choice]) -> Iterable[Row]:

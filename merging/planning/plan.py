@@ -44,6 +44,11 @@ class Job:
     counted: bool = True
     note: str = ""
 
+    @property
+    def sources(self) -> tuple[Operand, ...]:
+        """Every tensor that is read for it: the base model's first, then the operands."""
+        return (self.base, *self.operands) if self.base else self.operands
+
 
 @dataclass(frozen=True)
 class Plan:
