@@ -10,7 +10,8 @@ import click
 from merging.cli.options import json_option
 
 if TYPE_CHECKING:
-    from merging.methods.declare import Method, Parameter
+    from merging.methods.declare import Method
+    from merging.methods.parameters import Parameter
 
 
 @click.command()
@@ -62,7 +63,7 @@ def _data(method: Method) -> dict[str, Any]:
 
 
 def _required(knob: Parameter) -> bool:
-    from merging.methods.declare import REQUIRED
+    from merging.methods.parameters import REQUIRED
 
     return knob.default is REQUIRED
 

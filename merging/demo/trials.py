@@ -12,7 +12,8 @@ from merging.demo.scores import score
 from merging.demo.zoo import Zoo
 from merging.engine.merge import merge
 from merging.errors import MergingError
-from merging.methods.declare import REQUIRED, Method, Parameter
+from merging.methods.declare import Method
+from merging.methods.parameters import REQUIRED, Parameter
 from merging.planning.build import plan
 from merging.recipe.recipe import ModelEntry, Recipe, Scalar, Setting
 

@@ -22,7 +22,7 @@ from merging.engine.ledger import Account, row, total
 from merging.engine.pools import Stopped, Task, Work
 from merging.errors import MergingError
 from merging.lazy import Tensor, torch
-from merging.methods.apply import BLOCK, blocks
+from merging.methods.application import BLOCK, blocks
 from merging.planning.plan import Job, Operand
 
 # Entries per task: large enough that a task's fixed cost vanishes, small enough that a huge tensor is shared.
@@ -56,6 +56,7 @@ class Execution:
     device: str = "cpu"
     block: int = BLOCK
     spool: Target | None = None
+    seed: int = 0
 
     def read(self, operand: Operand, start: int, stop: int) -> Tensor:
         """Stored entries of an operand. Raises Stopped when the run is asked to stop."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from merging.checkpoint.bytes import entries_memory
 from merging.checkpoint.tensors import DTYPES, Checkpoint, torch_dtype
+from merging.engine.cuts import Cuts
 from merging.engine.execute import (
     AHEAD,
     DEVICE_BLOCK,
@@ -24,12 +25,20 @@ from merging.engine.lane import Lane
 from merging.engine.ledger import Account, Row, row, total
 from merging.engine.pools import Task, Work
 from merging.lazy import Tensor, torch
-from merging.methods.apply import BLOCK, MEASURING_BLOCK, PADDING, Application, anchor_scale, blocks, padded
-from merging.methods.declare import Method, Rule, find_method
+from merging.methods.application import (
+    BLOCK,
+    MEASURING_BLOCK,
+    Application,
+    anchor_scale,
+    blocks,
+    by_matrix,
+    padded,
+)
+from merging.methods.declare import Method, Rule, find_method, reads
 from merging.planning.choose import choose
 from merging.planning.plan import Job
 
-Blockwise = Callable[[Account, int, int, Lane], tuple[Tensor, Tensor | None, list[Tensor]]]
+Blockwise = Callable[[Mapping[str, Tensor], Account, int, int, Lane], tuple[Tensor, Tensor | None, list[Tensor]]]
 
 
 class MergeWork:
@@ -40,10 +49,12 @@ class MergeWork:
         self.job = job
         self.method: Method = find_method(job.method)
         self.needs = self.method.needs
-        self.columns = job.spec.shape[-1] if job.spec.shape else 1
-        whole = self.needs.reach == "tensor"
-        axes = len(job.spec.shape) if whole else 2 if self.needs.reach == "row" else 1
-        self.use = Application(self.method, job.parameters, len(job.operands), axes, run.device)
+        self.reach = self.method.reach(job.spec.shape, job.role)
+        self.cuts = Cuts(self.reach, job.spec.shape, run.block, run.device)
+        models, axes = len(job.operands), self.cuts.axes
+        self.use = Application(
+            self.method, job.parameters, models, axes, run.device, self.reach, job.spec.name, run.seed
+        )
         self.stored = torch_dtype(job.spec.dtype)
         # Where the largest finite number is below float32's, the last rounding can overflow.
         self.narrow = job.spec.dtype == "F16" or job.spec.dtype.startswith("F8")
@@ -54,16 +65,19 @@ class MergeWork:
         if measured is None:
             measured = {}
             for step in self.use.rounds:
-                measured[step.__name__] = yield from self.measuring(step, dict(measured))
-        coefficients = self.use.coefficients(measured) if self.needs.reach == "span" else None
+                if reads(step):
+                    measured[step.__name__] = yield from self.measuring(step, dict(measured))
+                else:
+                    measured[step.__name__] = self.use.work_out(step, measured)
+        coefficients = self.use.coefficients(measured) if self.reach == "span" else None
         merge: Callable[[int, int, Lane], tuple[Account, Tensor | None]]
         if coefficients is not None:
-            merge = partial(self._linear_span, coefficients)
+            merge = partial(self._linear_span, coefficients, measured)
         elif self.needs.order == "sequential":
-            merge = partial(self._block_span, self._folded)
+            merge = partial(self._block_span, self._folded, self._on_device(measured))
         else:
-            merge = partial(self._block_span, partial(self._merged, self._on_device(measured)))
-        span = self._span_entries()
+            merge = partial(self._block_span, self._merged, self._on_device(measured))
+        span = self.cuts.span
         held = choose(self.job, self.run.models).held_bytes
         results = yield [Task(partial(merge, a, b), held) for a, b in spans_of(self.job.spec.entries, span)]
         account = total([result[0] for result in results])
@@ -81,11 +95,10 @@ class MergeWork:
         parts = yield [Task(partial(self._measure_span, step, measured, a, b)) for a, b in spans]
         return _added(parts)
 
-    def finishing(self, spooled: Checkpoint, total_: Tensor, made: Row) -> Work:
+    def finishing(self, spooled: Checkpoint, total_: Tensor, measured: Mapping[str, Tensor], made: Row) -> Work:
         """The global correction of what was spooled; returns the ledger row."""
-        accounts = yield [
-            Task(partial(self._finish_span, spooled, total_, a, b)) for a, b in spans_of(self.job.spec.entries)
-        ]
+        finish = partial(self._finish_span, spooled, total_, self._on_device(measured))
+        accounts = yield [Task(partial(finish, a, b)) for a, b in spans_of(self.job.spec.entries)]
         account = total(accounts)
         yield [settling(self.run.target, self.job.spec.name)]
         return {
@@ -100,23 +113,6 @@ class MergeWork:
     def _on_device(self, measured: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(self.run.device) for name, value in measured.items()}
 
-    def _span_entries(self) -> int:
-        """Entries per task and per digest: whole rows, or the whole tensor, where the method needs them."""
-        if self.needs.reach == "tensor":
-            return max(1, self.job.spec.entries)
-        if self.needs.reach == "row":
-            return max(1, SPAN // max(1, self.columns)) * max(1, self.columns)
-        return SPAN
-
-    def _step(self) -> int:
-        """Entries handled at once: cache blocks, whole rows, or the tensor."""
-        block = self.run.block if self.run.device == "cpu" else max(self.run.block, DEVICE_BLOCK)
-        if self.needs.reach == "tensor":
-            return max(1, self.job.spec.entries)
-        if self.needs.reach == "row":
-            return max(1, block // max(1, self.columns)) * max(1, self.columns)
-        return block
-
     def _ranges(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
         """The blocks of a span, asking for the bytes ahead of them and reporting what moved."""
         asked = start
@@ -126,18 +122,6 @@ class MergeWork:
                 asked += AHEAD
             yield a, b
 
-    def _room(self, entries: int) -> tuple[int, tuple[int, ...]]:
-        """Entries of a buffer for a block, padded, and the shape a method sees of it."""
-        if self.needs.reach == "tensor":
-            return entries, self.job.spec.shape
-        if self.needs.reach == "row":
-            columns = max(1, self.columns)
-            rows = entries // columns
-            if entries % PADDING:
-                rows += -(-PADDING // columns)
-            return rows * columns, (rows, columns)
-        return padded(entries), (padded(entries),)
-
     def _measure_span(self, step: Rule, measured: Mapping[str, Tensor], start: int, stop: int, lane: Lane) -> Tensor:
         held: Tensor | None = None
         measured = self._on_device(measured)
@@ -145,7 +129,7 @@ class MergeWork:
         for a, b in self._ranges(start, stop, block):
             x = lane.scratch("stack", len(self.job.operands), b - a)
             self._load_stack(x, a, b, lane)
-            part = self.use.measure(step, x, measured)
+            part = self.use.measure(step, x, measured, a)
             held = part if held is None else held.add_(part)
             self.run.moved((b - a) * self.width, 0)
         if held is None:
@@ -167,7 +151,9 @@ class MergeWork:
             stored.append(raw)
         return stored, base
 
-    def _linear_span(self, coefficients: Tensor, start: int, stop: int, lane: Lane) -> tuple[Account, Tensor | None]:
+    def _linear_span(
+        self, coefficients: Tensor, measured: Mapping[str, Tensor], start: int, stop: int, lane: Lane
+    ) -> tuple[Account, Tensor | None]:
         """anchor + sum c_i (x_i - anchor), one operand at a time."""
         began = time.perf_counter()
         account = Account(len(self.job.operands))
@@ -175,7 +161,8 @@ class MergeWork:
         first = 0 if self.job.base else 1
         weights = [float(c) for c in coefficients]
         scale = 1.0 if self.job.base else anchor_scale(coefficients)
-        for a, b in self._ranges(start, stop, self._step()):
+        tally = self._no_tally(measured)
+        for a, b in self._ranges(start, stop, self.cuts.step):
             room = padded(b - a)
             anchor, update, x = (lane.scratch(role, room) for role in ("base", "update", "operand"))
             raw = self.run.read(self.job.sources[0], a, b)
@@ -190,47 +177,59 @@ class MergeWork:
                 update.add_(x, alpha=weights[i])
                 stored.append(raw)
             account.add_merged(update)
+            if tally is not None:
+                tally += self.use.tally(update[: b - a], measured)
+                self._spool(update, a, b, hashed)
+                continue
             if scale != 1.0:
                 anchor.mul_(scale)
             self._put(account, hashed, lane, update.add_(anchor), a, b, stored)
-        return closed(account, hashed, began), None
+        return closed(account, hashed, began), tally
 
-    def _block_span(self, merge: Blockwise, start: int, stop: int, lane: Lane) -> tuple[Account, Tensor | None]:
+    def _no_tally(self, measured: Mapping[str, Tensor]) -> Tensor | None:
+        """What a global finish tallies of no entries; None without a finish."""
+        return self.use.tally(torch.zeros(0, device=self.run.device), measured) if self.needs.finish else None
+
+    def _block_span(
+        self, merge: Blockwise, measured: Mapping[str, Tensor], start: int, stop: int, lane: Lane
+    ) -> tuple[Account, Tensor | None]:
         """Blocks through the method; with a global finish, what it made goes to the spool and is tallied."""
         began = time.perf_counter()
         account = Account(len(self.job.operands))
         hashed = hasher()
-        tally: Tensor | None = None
-        for a, b in self._ranges(start, stop, self._step()):
-            merged, base, stored = merge(account, a, b, lane)
+        tally = self._no_tally(measured)
+        for a, b in self._ranges(start, stop, self.cuts.step):
+            merged, base, stored = merge(measured, account, a, b, lane)
             account.add_merged(merged[: b - a])
-            if self.needs.finish:
-                part = self.use.tally(merged[: b - a])
-                tally = part if tally is None else tally + part
+            if tally is not None:
+                tally += self.use.tally(merged[: b - a], measured)
                 self._spool(merged, a, b, hashed)
             else:
                 block = merged if base is None else merged + base
                 self._put(account, hashed, lane, block, a, b, stored)
-        if self._step() > BLOCK * 64:
+        if self.cuts.step > BLOCK * 64:
             lane.release(("stack", "base"))
-        if self.needs.finish and tally is None:
-            tally = self.use.tally(torch.zeros(0, device=self.run.device))
         return closed(account, hashed, began), tally
 
     def _merged(self, measured: Mapping[str, Tensor], account: Account, a: int, b: int, lane: Lane) -> Any:
-        room, shape = self._room(b - a)
+        room, shape = self.cuts.room(b - a)
         x = lane.scratch("stack", len(self.job.operands), room)
         stored, base = self._load_stack(x, a, b, lane)
-        merged = self.use.merge(x.view(-1, *shape), measured).reshape(room)
+        if self.reach == "matrix":
+            merged = by_matrix(
+                lambda matrices: self.use.merge(matrices, measured, a), self.job.spec.shape, self.job.role, x
+            )
+        else:
+            merged = self.use.merge(x.view(-1, *shape), measured, a).reshape(room)
         for i in range(len(x)):
             seen = x[i, : b - a]
             account.add_operand(i, seen)
             account.shares[i] += float(torch.dot(seen, merged[: b - a]))
         return merged, base, stored
 
-    def _folded(self, account: Account, a: int, b: int, lane: Lane) -> Any:
+    def _folded(self, measured: Mapping[str, Tensor], account: Account, a: int, b: int, lane: Lane) -> Any:
         """One operand at a time into the state: memory does not grow with their number."""
-        room, shape = self._room(b - a)
+        room, shape = self.cuts.room(b - a)
         base: Tensor | None = None
         if self.job.base:
             base = lane.scratch("base", room)
@@ -244,18 +243,24 @@ class MergeWork:
             account.add_operand(i, x[: b - a])
             account.shares[i] = account.squares[i]
             account.same[i] = False
-            state = self.use.fold(state, x.view(shape).clone(), i)
+            fold = partial(self.use.fold, position=i, measured=measured, start=a)
+            if self.reach == "matrix":
+                state = by_matrix(fold, self.job.spec.shape, self.job.role, state, x.clone())
+            else:
+                state = fold(state, x.view(shape).clone())
         assert state is not None
         return state.reshape(room), base, []
 
-    def _finish_span(self, spooled: Checkpoint, total_: Tensor, start: int, stop: int, lane: Lane) -> Account:
+    def _finish_span(
+        self, spooled: Checkpoint, total_: Tensor, measured: Mapping[str, Tensor], start: int, stop: int, lane: Lane
+    ) -> Account:
         began = time.perf_counter()
         account = Account(len(self.job.operands))
         hashed = hasher()
         for a, b in self._ranges(start, stop, self.run.block):
             merged, base = (lane.scratch(role, padded(b - a)) for role in ("stack", "base"))
             lane.load(spooled.read(self.job.spec.name, a, b), merged, "stack")
-            merged = self.use.finish(merged, total_.to(self.run.device))
+            merged = self.use.finish(merged, total_.to(self.run.device), measured)
             account.add_merged(merged)
             if self.job.base:
                 lane.load(self.run.read(self.job.base, a, b), base, "base")

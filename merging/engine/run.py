@@ -20,8 +20,8 @@ from merging.engine.pools import Pool, Work
 from merging.engine.spool import Spool
 from merging.errors import raise_all
 from merging.lazy import Tensor, torch
-from merging.methods.apply import BLOCK, Application
-from merging.methods.declare import find_method
+from merging.methods.application import BLOCK, Application
+from merging.methods.declare import find_method, reads
 from merging.planning.check import STATE
 from merging.planning.choose import choose, fitting_workers, worker_bytes
 from merging.planning.plan import Job, Plan
@@ -113,6 +113,7 @@ class Passes:
             device=plan.device,
             block=block,
             spool=self._spool,
+            seed=plan.seed,
         )
         self._spooled: dict[str, Row] = {}
         self._counting = Lock()
@@ -141,7 +142,7 @@ class Passes:
         yield from [Warned(text) for text in self.plan.warnings]
         measured = yield from self._measure(pending)
         yield from self._merge(pending, measured)
-        yield from self._finish(pending)
+        yield from self._finish(pending, measured)
         yield self._flushed()
         return self.rows
 
@@ -167,7 +168,11 @@ class Passes:
 
     def _measure_group(self, jobs: Sequence[Job]) -> Generator[Event, None, dict[str, Tensor]]:
         held: dict[str, Tensor] = {}
-        for step in Application(find_method(jobs[0].method), jobs[0].parameters, len(jobs[0].operands)).rounds:
+        use = Application(find_method(jobs[0].method), jobs[0].parameters, len(jobs[0].operands))
+        for step in use.rounds:
+            if not reads(step):
+                held[step.__name__] = use.work_out(step, held)
+                continue
             yield PassStarted("measure", len(jobs))
             before = dict(held)
             works = (MergeWork(self._execution, job).measuring(step, before) for job in jobs)
@@ -217,7 +222,7 @@ class Passes:
             return CopyWork(self._execution, job).steps()
         return MergeWork(self._execution, job).steps(measured)
 
-    def _finish(self, pending: Sequence[Job]) -> Iterator[Event]:
+    def _finish(self, pending: Sequence[Job], measured: Mapping[str, dict[str, Tensor]]) -> Iterator[Event]:
         jobs = [job for job in pending if job.spec.name in self._spooled]
         if not jobs:
             return
@@ -229,7 +234,9 @@ class Passes:
                 totals[_group(job)] = totals[_group(job)] + tally if _group(job) in totals else tally
         spooled = self._spool.reopen()
         works = (
-            MergeWork(self._execution, job).finishing(spooled, totals[_group(job)], self._spooled[job.spec.name])
+            MergeWork(self._execution, job).finishing(
+                spooled, totals[_group(job)], measured.get(job.spec.name, {}), self._spooled[job.spec.name]
+            )
             for job in jobs
         )
         for position, result in self._pool.drive(works):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from merging.errors import ParameterError
 from merging.lazy import Float, Tensor
-from merging.methods.declare import Flag, PerModel, merge_method
+from merging.methods.declare import merge_method
+from merging.methods.parameters import Flag, PerModel
 
 # Weights that cancel to less than this share of their size leave nothing but rounding to divide by.
 CANCELLED = 1e-8

@@ -5,7 +5,8 @@ from __future__ import annotations
 from merging.algebra.signs import sum_models
 from merging.algebra.sparsify import coarse_magnitudes, fine_magnitudes, keep_band, mass_ratio, masses, order_statistics
 from merging.lazy import Float, Int, Tensor, torch
-from merging.methods.declare import Flag, Measured, Number, PerModel, PerModelShare, Unused, merge_method, only_if
+from merging.methods.declare import merge_method, only_if
+from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare, Unused
 
 Shares = PerModelShare
 
@@ -18,14 +19,21 @@ def band_ranks(
     return fine_magnitudes(x, coarse, _ranks(coarse, density, gamma))
 
 
-def band_masses(
-    x: Float[Tensor, "models n"], *, measured: Measured, density: Shares, gamma: Shares
-) -> Float[Tensor, "..."]:
+def band_ends(*, measured: Measured, density: Shares, gamma: Shares) -> Float[Tensor, "models ends"]:
+    """The smallest and the largest magnitude of each model's band."""
+    coarse = measured["coarse_magnitudes"]
+    return order_statistics(coarse, measured["band_ranks"], _ranks(coarse, density, gamma))
+
+
+def band_masses(x: Float[Tensor, "models n"], *, measured: Measured) -> Float[Tensor, "models parts"]:
     """Third round, for rescaling: mass of each task vector and of its band."""
-    return masses(x, _band(x, measured, density, gamma))
+    return masses(x, _band(x, measured))
 
 
-BAND_ROUNDS = (only_if("density", coarse_magnitudes), only_if("density", band_ranks), only_if("rescale", band_masses))
+BAND_ROUNDS = (
+    *(only_if("density", step) for step in (coarse_magnitudes, band_ranks, band_ends)),
+    only_if("rescale", band_masses),
+)
 
 
 @merge_method("breadcrumbs", paper="arXiv:2312.06795", sees="task_vectors", reach="element", measure=BAND_ROUNDS)
@@ -34,8 +42,8 @@ def breadcrumbs(
     *,
     measured: Measured,
     weight: PerModel = 1.0,
-    density: Shares = 1.0,
-    gamma: Shares = 0.01,
+    density: Shares = 1.0,  # noqa: ARG001
+    gamma: Shares = 0.01,  # noqa: ARG001
     normalize: Flag = False,
     rescale: Flag = False,
     lambda_: Number = 1.0,
@@ -63,30 +71,21 @@ def breadcrumbs(
     """
     total = float(weight.sum())
     scale = lambda_ / total if normalize and abs(total) >= 1e-8 else lambda_
-    return sum_models(weighted_bands(task_vectors, measured, weight, density, gamma, rescale)).mul_(scale)
+    return sum_models(weighted_bands(task_vectors, measured, weight, rescale)).mul_(scale)
 
 
 def weighted_bands(
-    x: Float[Tensor, "models *shape"],
-    measured: Measured,
-    weight: PerModel,
-    density: Shares,
-    gamma: Shares,
-    rescale: bool,
+    x: Float[Tensor, "models *shape"], measured: Measured, weight: PerModel, rescale: bool
 ) -> Float[Tensor, "models *shape"]:
     """Every task vector's band, rescaled where asked, times its weight."""
-    band = _band(x, measured, density, gamma)
+    band = _band(x, measured)
     if rescale:
         band *= mass_ratio(measured["band_masses"]).to(band).reshape(weight.shape)
     return band.mul_(weight)
 
 
-def _band(x: Float[Tensor, "models *shape"], measured: Measured, density: Shares, gamma: Shares) -> Tensor:
-    if "band_ranks" not in measured:
-        return x.clone()
-    coarse = measured["coarse_magnitudes"]
-    ends = order_statistics(coarse, measured["band_ranks"], _ranks(coarse, density, gamma))
-    return keep_band(x, ends[:, 0], ends[:, 1])
+def _band(x: Float[Tensor, "models *shape"], measured: Measured) -> Tensor:
+    return keep_band(x, *measured["band_ends"].unbind(1)) if "band_ends" in measured else x.clone()
 
 
 def _ranks(coarse: Int[Tensor, "models uppers"], density: Shares, gamma: Shares) -> Int[Tensor, "models ends"]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from merging.algebra.signs import disjoint_mean, disjoint_sum, elect_sign
 from merging.lazy import Float, Tensor
 from merging.methods.breadcrumbs import BAND_ROUNDS, weighted_bands
-from merging.methods.declare import Flag, Measured, Number, PerModel, PerModelShare, Unused, merge_method
+from merging.methods.declare import merge_method
+from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare, Unused
 
 
 @merge_method("breadcrumbs_ties", paper="arXiv:2312.06795", sees="task_vectors", reach="element", measure=BAND_ROUNDS)
@@ -14,8 +15,8 @@ def breadcrumbs_ties(
     *,
     measured: Measured,
     weight: PerModel = 1.0,
-    density: PerModelShare = 1.0,
-    gamma: PerModelShare = 0.01,
+    density: PerModelShare = 1.0,  # noqa: ARG001
+    gamma: PerModelShare = 0.01,  # noqa: ARG001
     normalize: Flag = False,
     rescale: Flag = False,
     lambda_: Number = 1.0,
@@ -36,7 +37,7 @@ def breadcrumbs_ties(
     >>> merge_tensor("breadcrumbs_ties", torch.tensor([[9.0, 1.0, 2.0], [1.0, 2.0, -1.5]]), torch.zeros(3), density=0.7)
     tensor([9., 2., 2.])
     """
-    weighted = weighted_bands(task_vectors, measured, weight, density, gamma, rescale)
+    weighted = weighted_bands(task_vectors, measured, weight, rescale)
     sign = elect_sign(weighted)
     merged = disjoint_mean(weighted, sign, weight) if normalize else disjoint_sum(weighted, sign)
     return merged.mul_(lambda_)

@@ -10,7 +10,13 @@ span     keyword parameters only -> (models,) coefficients c; the engine compute
          sees task vectors, else the first operand.
 element  (models, *any) float32 -> (*any) float32; any cut of the entries may arrive
 row      (models, rows, columns) -> (rows, columns); whole last-axis rows; a tensor of one axis is one row
+matrix   (models, rows, columns) -> (rows, columns); a whole matrix (see `matrices`); `elsewhere`, a span rule with some
+         of the same parameters, is for all tensors that are none
 tensor   (models, *shape) -> (*shape); the whole tensor
+
+A sequential method is called as rule(state, x), state None at first, with one operand at a time. A keyword `measured`
+asks for the sums of the rounds, `random` for the place that addresses random numbers, and the name of a companion for
+what it holds: (models, *any) beside the operands' entries, or its whole tensors (models, *shape) for reach matrix.
 
 A method that sees "task_vectors" is given fine-tuned minus base and its result is added to the base model.
 """
@@ -21,109 +27,23 @@ import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
-from merging.errors import ParameterError, RecipeError, nearest
+from merging.errors import RecipeError, nearest
+from merging.methods.parameters import REQUIRED, Kind, Parameter
 
 if TYPE_CHECKING:
     from merging.lazy import Tensor
 
 Rule: TypeAlias = Callable[..., "Tensor"]
 Rule_ = TypeVar("Rule_", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Bounds and scope of a parameter. A per-model parameter may differ from model to model."""
-
-    type: Literal["number", "count", "flag", "choice"]
-    per_model: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-
-    @property
-    def is_share(self) -> bool:
-        """Whether a value is a fraction of a whole."""
-        return self.type == "number" and (self.minimum, self.maximum) == (0, 1)
-
-    def describe(self) -> str:
-        """What a value must be, as an error says it."""
-        match self.type:
-            case "flag":
-                return "true or false"
-            case "choice":
-                return "one of " + ", ".join(self.choices)
-            case _:
-                noun = "a whole number" if self.type == "count" else "a number"
-                if self.minimum is not None and self.maximum is not None:
-                    return f"{noun} in [{self.minimum:g}, {self.maximum:g}]"
-                return f"{noun} of at least {self.minimum:g}" if self.minimum is not None else noun
-
-
-# At run time a per-model value is a float64 tensor of shape (models,) for span methods and a float32 tensor of shape
-# (models, 1, ..., 1) for all others, but float64 for a share: int(0.7 * 10) entries are 7, and 6 after rounding to
-# float32. A shared value is a plain float, int, bool or str.
-PerModel: TypeAlias = Annotated[Any, Kind("number", per_model=True)]
-PerModelShare: TypeAlias = Annotated[Any, Kind("number", per_model=True, minimum=0.0, maximum=1.0)]
-Number: TypeAlias = Annotated[float, Kind("number")]
-Share: TypeAlias = Annotated[float, Kind("number", minimum=0.0, maximum=1.0)]
-Count: TypeAlias = Annotated[int, Kind("count", minimum=1)]
-Flag: TypeAlias = Annotated[bool, Kind("flag")]
-# A parameter that other tools' recipes carry and that has no effect on any result.
-Unused: TypeAlias = Annotated[Any, Kind("flag")]
-Measured: TypeAlias = Mapping[str, "Tensor"]
-
-REQUIRED = inspect.Parameter.empty
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One knob of a method, from the signature: recipe key, bounds, default (REQUIRED where there is none)."""
-
-    name: str
-    argument: str
-    kind: Kind
-    default: Any
-    says: str
-
-    def check(self, value: object, where: str | None = None) -> float | int | bool | str:
-        """The value in its own type. Raises ParameterError when it is of the wrong kind or out of bounds."""
-        kind = self.kind
-        good: Any = None
-        if kind.type == "flag":
-            # Published recipes write `normalize: 1.0`.
-            good = bool(value) if isinstance(value, bool) or value in (0, 1) else None
-        elif kind.type == "choice":
-            good = value if value in kind.choices else None
-        elif not isinstance(value, bool):
-            good = _number(value)
-            if good is not None and kind.type == "count":
-                good = int(good) if good == int(good) else None
-        inside = good is not None and (
-            kind.type in ("flag", "choice")
-            or ((kind.minimum is None or good >= kind.minimum) and (kind.maximum is None or good <= kind.maximum))
-        )
-        if not inside:
-            hint = "" if self.default is REQUIRED else f"write such a value, or delete the line for {self.default!r}"
-            raise ParameterError(
-                f"{self.name} cannot be {value!r}", where=where, must_be=kind.describe(), fix=hint or None
-            )
-        result: float | int | bool | str = good
-        return result
-
-
-def _number(value: object) -> float | None:
-    if not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if abs(number) < float("inf") else None
+Reach: TypeAlias = Literal["span", "element", "row", "matrix", "tensor"]
+# Keywords that are no parameters: the engine fills them.
+GIVEN = ("measured", "random")
 
 
 @dataclass(frozen=True)
@@ -149,21 +69,25 @@ class Needs:
     inputs    smallest and largest number of operands: all models it sees, the base model included only when the method
               sees models and requires one (then it is the first operand).
     measure   rounds of additive statistics over the operands, each (models, n) float32 -> tensor; they are summed over
-              the tensor ("tensor") or over all merged tensors of the model ("model") and handed on as `measured`.
+              the tensor ("tensor") or over all merged tensors of the model ("model") and handed on as `measured`. One
+              without a tensor argument reads nothing: it is worked out once from the sums before it.
     finish    (tally, apply): tally(merged) -> tensor adds up over all tensors; apply(merged, total) is elementwise.
-    elsewhere name of the method for tensors that are not matrices; None: this one handles all.
+    companions  names of the checkpoints of statistics that every model brings along.
+    instead   (parameter, value, method): with that value of the parameter a tensor is merged by the other method, which
+              takes the same parameters.
     """
 
     sees: Literal["models", "task_vectors"]
-    reach: Literal["span", "element", "row", "tensor"]
+    reach: Reach
     base: Literal["required", "optional", "unused"] = "required"
     inputs: tuple[int, int | None] = (1, None)
     order: Literal["together", "sequential"] = "together"
     measure: tuple[Rule | only_if, ...] = ()
     scope: Literal["tensor", "model"] = "tensor"
     finish: tuple[Rule, Rule] | None = None
-    elsewhere: str | None = None
+    elsewhere: Rule | None = None
     companions: tuple[str, ...] = ()
+    instead: tuple[tuple[str, Any, str], ...] = ()
 
     def rounds(self, parameters: Mapping[str, Any]) -> tuple[Rule, ...]:
         """The measuring rounds that these parameter values call for, in order."""
@@ -184,6 +108,19 @@ class Method:
     function: Rule
     aliases: tuple[str, ...] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    def reach(self, shape: Sequence[int], role: str = "") -> Reach:
+        """How far an entry of a tensor of this shape and role looks."""
+        return "span" if self.needs.elsewhere and not is_matrix(shape, role) else self.needs.reach
+
+    def rule(self, reach: Reach) -> Rule:
+        """The function for tensors of that reach."""
+        return self.needs.elsewhere if self.needs.elsewhere and reach == "span" else self.function
+
+    def stand_in(self, values: Mapping[str, Any]) -> str:
+        """Name of the method that merges with these parameter values: this one, or another that it names."""
+        known = {**self.defaults(), **values}
+        return next((name for key, value, name in self.needs.instead if known[key] == value), self.name)
 
     @property
     def summary(self) -> str:
@@ -221,10 +158,11 @@ def merge_method(name: str, *, paper: str, aliases: tuple[str, ...] = (), **need
 def _parameters(function: Callable[..., Any], needs: Needs) -> dict[str, Parameter]:
     """Keyword parameters of a method and of its rounds; a round repeats a parameter without a default."""
     rounds = [step.round if isinstance(step, only_if) else step for step in needs.measure]
+    others = [needs.elsewhere] if needs.elsewhere else []
     found: dict[str, Parameter] = {}
-    for step in (function, *rounds, *(needs.finish or ())):
+    for step in (function, *rounds, *others, *(needs.finish or ())):
         for argument in inspect.signature(step).parameters.values():
-            kind = _kind(step, argument)
+            kind = None if argument.name in (*GIVEN, *needs.companions) else _kind(step, argument)
             name = argument.name.rstrip("_")
             if kind is not None and name not in found:
                 says = _explained(function, name)
@@ -233,7 +171,7 @@ def _parameters(function: Callable[..., Any], needs: Needs) -> dict[str, Paramet
 
 
 def _kind(step: Callable[..., Any], argument: inspect.Parameter) -> Kind | None:
-    if argument.kind is not inspect.Parameter.KEYWORD_ONLY or argument.name == "measured":
+    if argument.kind is not inspect.Parameter.KEYWORD_ONLY:
         return None
     annotation = argument.annotation
     if isinstance(annotation, str):
@@ -252,6 +190,17 @@ def _explained(function: Callable[..., Any], name: str) -> str:
         if line.strip().startswith(f"{name}: "):
             return line.split(": ", 1)[1].strip()
     return ""
+
+
+@cache
+def reads(step: Rule) -> bool:
+    """Whether a measuring round sees the operands."""
+    return any(each.kind is not inspect.Parameter.KEYWORD_ONLY for each in inspect.signature(step).parameters.values())
+
+
+def is_matrix(shape: Sequence[int], role: str = "") -> bool:
+    """Whether a tensor is a linear map for spectral methods: two axes or more, neither side 1, and no embedding."""
+    return len(shape) > 1 and shape[0] > 1 and prod(shape[1:]) > 1 and not role.startswith("embedding")
 
 
 @cache

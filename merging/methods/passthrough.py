@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from merging.lazy import Float, Tensor
-from merging.methods.declare import PerModel, merge_method
+from merging.methods.declare import merge_method
+from merging.methods.parameters import PerModel
 
 
 @merge_method("passthrough", paper="arXiv:2312.15166", sees="models", reach="span", base="unused", inputs=(1, 1))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from merging.algebra.geometry import gram, slerp_coefficients
 from merging.lazy import Float, Tensor, torch
-from merging.methods.declare import Measured, Number, merge_method
+from merging.methods.declare import merge_method
+from merging.methods.parameters import Measured, Number
 
 
 @merge_method(

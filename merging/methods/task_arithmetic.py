@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from merging.lazy import Float, Tensor
-from merging.methods.declare import Flag, Number, PerModel, PerModelShare, Unused, merge_method
+from merging.methods.declare import merge_method
+from merging.methods.parameters import Flag, Number, PerModel, PerModelShare, Unused
 
 # A sum of weights below this is not divided by; mergekit's figure.
 NO_DIVISOR = 1e-8

@@ -12,7 +12,8 @@ from merging.algebra.sparsify import (
     order_statistics,
 )
 from merging.lazy import Float, Int, Tensor, torch
-from merging.methods.declare import Flag, Measured, Number, PerModel, PerModelShare, Unused, merge_method, only_if
+from merging.methods.declare import merge_method, only_if
+from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare, Unused
 
 
 def trim_ranks(x: Float[Tensor, "models n"], *, measured: Measured, density: PerModelShare) -> Int[Tensor, "..."]:
@@ -21,9 +22,15 @@ def trim_ranks(x: Float[Tensor, "models n"], *, measured: Measured, density: Per
     return fine_magnitudes(x, coarse, _ranks(coarse, density))
 
 
-def trim_masses(x: Float[Tensor, "models n"], *, measured: Measured, density: PerModelShare) -> Float[Tensor, "..."]:
+def thresholds(*, measured: Measured, density: PerModelShare) -> Float[Tensor, " models"]:
+    """The magnitude of the smallest entry that each model keeps."""
+    coarse = measured["coarse_magnitudes"]
+    return order_statistics(coarse, measured["trim_ranks"], _ranks(coarse, density))[:, 0]
+
+
+def trim_masses(x: Float[Tensor, "models n"], *, measured: Measured) -> Float[Tensor, "models parts"]:
     """Third round, for rescaling: mass of each task vector before and after trimming."""
-    return masses(x, _trim(x, measured, density))
+    return masses(x, _trim(x, measured))
 
 
 @merge_method(
@@ -31,14 +38,19 @@ def trim_masses(x: Float[Tensor, "models n"], *, measured: Measured, density: Pe
     paper="arXiv:2306.01708",
     sees="task_vectors",
     reach="element",
-    measure=(only_if("density", coarse_magnitudes), only_if("density", trim_ranks), only_if("rescale", trim_masses)),
+    measure=(
+        only_if("density", coarse_magnitudes),
+        only_if("density", trim_ranks),
+        only_if("density", thresholds),
+        only_if("rescale", trim_masses),
+    ),
 )
 def ties(
     task_vectors: Float[Tensor, "models *shape"],
     *,
     measured: Measured,
     weight: PerModel = 1.0,
-    density: PerModelShare = 1.0,
+    density: PerModelShare = 1.0,  # noqa: ARG001
     normalize: Flag = True,
     rescale: Flag = False,
     lambda_: Number = 1.0,
@@ -66,7 +78,7 @@ def ties(
     >>> merge_tensor("ties", torch.tensor([[3.0, 1.0, 2.0], [1.0, -2.0, 0.5]]), torch.zeros(3), density=0.7)
     tensor([ 2., -2.,  2.])
     """
-    trimmed = _trim(task_vectors, measured, density)
+    trimmed = _trim(task_vectors, measured)
     if rescale:
         trimmed *= mass_ratio(measured["trim_masses"]).to(trimmed).reshape(weight.shape)
     trimmed *= weight
@@ -75,12 +87,8 @@ def ties(
     return merged.mul_(lambda_)
 
 
-def _trim(x: Float[Tensor, "models *shape"], measured: Measured, density: PerModelShare) -> Tensor:
-    if "trim_ranks" not in measured:
-        return x.clone()
-    coarse = measured["coarse_magnitudes"]
-    threshold = order_statistics(coarse, measured["trim_ranks"], _ranks(coarse, density))
-    return keep_largest(x, threshold[:, 0])
+def _trim(x: Float[Tensor, "models *shape"], measured: Measured) -> Tensor:
+    return keep_largest(x, measured["thresholds"]) if "thresholds" in measured else x.clone()
 
 
 def _ranks(coarse: Int[Tensor, "models uppers"], density: PerModelShare) -> Int[Tensor, "models one"]:

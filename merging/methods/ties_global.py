@@ -5,7 +5,8 @@ from __future__ import annotations
 from merging.algebra.signs import disjoint_mean, disjoint_sum, elect_sign, sum_models
 from merging.algebra.sparsify import coarse_magnitudes, fine_magnitudes, keep_largest, order_statistics
 from merging.lazy import Float, Int, Tensor, torch
-from merging.methods.declare import Flag, Measured, Number, PerModel, PerModelShare, merge_method, only_if
+from merging.methods.declare import merge_method, only_if
+from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare
 
 
 def trim_ranks(x: Float[Tensor, "models n"], *, measured: Measured, density: PerModelShare) -> Int[Tensor, "..."]:

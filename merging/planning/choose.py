@@ -12,8 +12,8 @@ from typing import Literal
 
 from merging.checkpoint.tensors import Checkpoint
 from merging.errors import MergingError, OutputError
-from merging.methods.apply import BLOCK, MEASURING_BLOCK
-from merging.methods.declare import Method, find_method
+from merging.methods.application import BLOCK, MEASURING_BLOCK
+from merging.methods.declare import Method, Reach, find_method, reads
 from merging.planning.plan import Job
 
 FLOAT32_BYTES = 4
@@ -21,7 +21,10 @@ FLOAT32_BYTES = 4
 SPARE_BUFFERS = 4
 SPARE_TENSORS = 3
 
-Kind = Literal["copy", "linear", "blocks", "rows", "whole tensor", "fold"]
+# Spectral methods work in float64, on a copy of every operand and on a handful of factors.
+MATRIX_COPIES, MATRIX_FACTORS = 3, 10
+
+Kind = Literal["copy", "linear", "blocks", "rows", "whole matrix", "whole tensor", "fold"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +67,38 @@ def choose(job: Job, models: Sequence[Checkpoint]) -> Choice:
     if job.rule == "copy":
         return Choice("copy", (), once, written, 0, SPARE_BUFFERS * BLOCK * FLOAT32_BYTES)
     method = find_method(job.method)
-    steps = method.needs.rounds({**method.defaults(), **job.parameters})
+    steps = [step for step in method.needs.rounds({**method.defaults(), **job.parameters}) if reads(step)]
     spooled = job.spec.entries * FLOAT32_BYTES if method.needs.finish else 0
     read = once * (1 + len(steps)) + spooled
     if spooled and job.base:
         read += models[job.base.model].specs[job.base.name].nbytes
     buffers = (len(job.sources) + SPARE_BUFFERS) * (MEASURING_BLOCK if steps else BLOCK) * FLOAT32_BYTES
-    held = _held_bytes(job, method, len(job.sources))
-    return Choice(_kind(method), tuple(step.__name__ for step in steps), read, written, spooled, buffers, held)
+    reach = method.reach(job.spec.shape, job.role)
+    held = _held_bytes(job, method, reach)
+    return Choice(_kind(method, reach), tuple(step.__name__ for step in steps), read, written, spooled, buffers, held)
 
 
-def _kind(method: Method) -> Kind:
-    needs = method.needs
-    if needs.reach == "span":
+def _kind(method: Method, reach: Reach) -> Kind:
+    if reach == "span":
         return "linear"
-    if needs.order == "sequential":
+    if method.needs.order == "sequential":
         return "fold"
-    return {"element": "blocks", "row": "rows", "tensor": "whole tensor"}[needs.reach]  # type: ignore[return-value]
+    kinds: dict[Reach, Kind] = {
+        "element": "blocks",
+        "row": "rows",
+        "matrix": "whole matrix",
+        "tensor": "whole tensor",
+    }
+    return kinds[reach]
 
 
-def _held_bytes(job: Job, method: Method, sources: int) -> int:
+def _held_bytes(job: Job, method: Method, reach: Reach) -> int:
     """Float32 copies of a whole tensor, or of as many rows as make a block, at least one, however long."""
     columns = max(1, job.spec.shape[-1] if job.spec.shape else 1)
-    entries = {"tensor": job.spec.entries, "row": columns if columns > BLOCK else 0}.get(method.needs.reach, 0)
-    held = 3 if method.needs.order == "sequential" else sources
+    held = 3 if method.needs.order == "sequential" else len(job.sources)
+    if reach == "matrix":
+        return (MATRIX_COPIES * held + MATRIX_FACTORS) * job.spec.entries * FLOAT32_BYTES
+    entries = {"tensor": job.spec.entries, "row": columns if columns > BLOCK else 0}.get(reach, 0)
     return (held + SPARE_TENSORS) * entries * FLOAT32_BYTES
 
 
@@ -121,7 +132,8 @@ def memory_problems(jobs: Sequence[Job], models: Sequence[Checkpoint], memory: i
         choice = choose(job, models)
         nbytes = choice.held_bytes + choice.buffer_bytes
         if nbytes > memory:
-            unit = {"whole tensor": "the whole tensor", "rows": "whole rows"}.get(choice.kind, "buffers")
+            units = {"whole tensor": "the whole tensor", "whole matrix": "the whole matrix", "rows": "whole rows"}
+            unit = units.get(choice.kind, "buffers")
             needed.setdefault(f"{job.method or job.rule} needs {unit} in memory", []).append((nbytes, job.spec.name))
     problems: list[MergingError] = []
     for need, found in needed.items():

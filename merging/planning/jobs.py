@@ -23,9 +23,9 @@ class JobMaker:
     def __init__(self, recipe: Recipe, method: Method, inputs: Inputs):
         self._recipe = recipe
         self._method = method
-        # Tensors that are not matrices may have a method of their own.
-        self._elsewhere = find_method(method.needs.elsewhere) if method.needs.elsewhere else method
-        self._settings = {each.name: Settings(recipe, each) for each in (method, self._elsewhere)}
+        # With some values of a parameter another method stands in.
+        names = {method.name, *(name for _, _, name in method.needs.instead)}
+        self._settings = {name: Settings(recipe, find_method(name)) for name in names}
         self._inputs = inputs
         self._wanted_dtype = recipe.out_dtype or recipe.dtype
         self._problems: dict[str, MergingError] = {}
@@ -40,8 +40,11 @@ class JobMaker:
         if match.rule == "copy":
             kept = not match.spec.is_float or match.place.role == "buffer"
             return self._job(match, match.spec if kept else self._stored(match.spec, {match.spec.dtype}))
-        method = self._method if len(match.spec.shape) == 2 else self._elsewhere
+        method = self._method
         values = self._values(method, match)
+        if values is not None and (name := method.stand_in(values)) != method.name:
+            method = find_method(name)
+            values = self._values(method, match)
         if values is None:
             return None
         sources = (*match.operands, match.base) if match.base else match.operands

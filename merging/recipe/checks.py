@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from merging.errors import MergingError, ParameterError, RecipeError, SilentMergeError, nearest
-from merging.methods.declare import REQUIRED, Method, all_methods
+from merging.methods.declare import Method, all_methods
+from merging.methods.parameters import REQUIRED
 from merging.recipe.recipe import KeyPath, Parameters, Recipe, Setting
 from merging.recipe.settings import missing_value, scope, where_setting
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from merging.methods.declare import REQUIRED, Method, Parameter, all_methods
+from merging.methods.declare import Method, all_methods
+from merging.methods.parameters import REQUIRED, Parameter
 from merging.recipe.schema import RECIPE, Shape, parameters, setting
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from merging.errors import ParameterError
-from merging.methods.declare import REQUIRED, Method, Parameter
+from merging.methods.declare import Method
+from merging.methods.parameters import REQUIRED, Parameter
 from merging.recipe.recipe import KeyPath, ModelEntry, Parameters, Recipe, SliceSource
 
 Value: TypeAlias = float | int | bool | str | tuple[float, ...]

@@ -10,7 +10,8 @@ import pytest
 from merging.checkpoint.shards import open_checkpoint
 from merging.demo.trials import Bench, tried
 from merging.demo.zoo import find_zoo
-from merging.methods.declare import REQUIRED, Kind, Method, Needs, Parameter, all_methods
+from merging.methods.declare import Method, Needs, all_methods
+from merging.methods.parameters import REQUIRED, Kind, Parameter
 
 ZOO = find_zoo()
 

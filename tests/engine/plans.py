@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from merging.algebra.randomness import Place, keep_random
 from merging.checkpoint.tensors import MemoryCheckpoint, TensorSpec, promote
 from merging.methods import declare
-from merging.methods.declare import PerModel, merge_method
+from merging.methods.declare import merge_method
+from merging.methods.parameters import PerModel
 from merging.planning.plan import Job, Operand, Plan
 
 
@@ -98,6 +100,44 @@ def declare_test_methods() -> None:
     def rows(x: torch.Tensor) -> torch.Tensor:
         """Every entry becomes the largest of its row in the first model."""
         return x[0].amax(-1, keepdim=True).expand_as(x[0]).contiguous()
+
+    def _weights(*, weight: PerModel = 1.0) -> torch.Tensor:
+        return weight
+
+    def _restore(merged: torch.Tensor, total: torch.Tensor, *, measured: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return merged * (measured["entry_sums"][0, 1] / total.sqrt()).float()
+
+    @merge_method(
+        "test_matrix_fold",
+        paper="none",
+        sees="task_vectors",
+        reach="matrix",
+        order="sequential",
+        elsewhere=_weights,
+        measure=(entry_sums,),
+        scope="model",
+        finish=(_tally, _restore),
+    )
+    def matrix_fold(state: torch.Tensor | None, x: torch.Tensor, *, weight: PerModel = 1.0) -> torch.Tensor:
+        """Every matrix minus the mean of its rows, summed in turn.
+
+        weight: of each
+        """
+        seen = (x - x.mean(0, keepdim=True)) * weight
+        return seen if state is None else state + seen
+
+    @merge_method("test_matrix", paper="none", sees="models", reach="matrix", base="unused", elsewhere=_weights)
+    def matrix(x: torch.Tensor) -> torch.Tensor:
+        """The first matrix in reverse.
+
+        weight: of each, for what is no matrix
+        """
+        return x[0].flip(0, 1)
+
+    @merge_method("test_random", paper="none", sees="task_vectors", reach="element")
+    def random_share(task_vectors: torch.Tensor, *, random: Place) -> torch.Tensor:
+        """A random half of the first task vector."""
+        return keep_random(task_vectors[:1], random, torch.tensor([0.5]))[0]
 
     @merge_method("test_transposed_mean", paper="none", sees="models", reach="tensor", base="unused")
     def transposed_mean(x: torch.Tensor) -> torch.Tensor:

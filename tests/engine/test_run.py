@@ -12,7 +12,7 @@ import torch
 from merging.checkpoint.shards import open_checkpoint
 from merging.checkpoint.sink import MemorySink
 from merging.checkpoint.tensors import MemoryCheckpoint
-from merging.engine import execute, merge_work
+from merging.engine import cuts, execute, merge_work
 from merging.engine.events import Sealed, TensorDone
 from merging.engine.run import run
 from merging.errors import MergingError, OutputError, ResumeError
@@ -22,7 +22,17 @@ from merging.planning.plan import Job, Operand, Plan
 from tests.engine import plans
 
 SHAPES = {"embed": (33, 20), "layers.0.w": (20, 70), "layers.0.b": (70,), "scale": (), "none": (0, 5), "row": (1, 5000)}
-EXECUTIONS = ["test_fold", "test_fold_whole", "test_unit", "test_rows", "test_transposed_mean", "test_centred"]
+EXECUTIONS = [
+    "test_fold",
+    "test_fold_whole",
+    "test_matrix_fold",
+    "test_matrix",
+    "test_random",
+    "test_unit",
+    "test_rows",
+    "test_transposed_mean",
+    "test_centred",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +45,7 @@ def _methods() -> Iterator[None]:
 @pytest.fixture
 def small_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spans and measuring blocks so small that these tensors have many."""
-    for module in (execute, merge_work):
+    for module in (cuts, execute, merge_work):
         monkeypatch.setattr(module, "SPAN", 1024)
     monkeypatch.setattr(merge_work, "MEASURING_BLOCK", 256)
     monkeypatch.setattr(execute.spans_of, "__defaults__", (1024,))
@@ -88,7 +98,7 @@ def test_the_engine_gives_what_the_function_gives_in_memory(name: str) -> None:
             continue
         seen = [plan.models[each.model].read(each.name).reshape(job.spec.shape) for each in job.operands]
         base = plan.models[job.base.model].read(job.base.name).reshape(job.spec.shape) if job.base else None
-        expected = merge_tensor(name, seen, base, **job.parameters)
+        expected = merge_tensor(name, seen, base, tensor=job.spec.name, **job.parameters)
         torch.testing.assert_close(found[job.spec.name], expected, rtol=1e-6, atol=1e-6)
 
 
@@ -97,6 +107,34 @@ def test_a_fold_sees_operands_in_order_and_with_their_weights() -> None:
     base, *tuned = (model.read("layers.0.b") for model in plan.models)
     expected = ((tuned[0] - base) * 0.5 + (tuned[1] - base) * 2) * 0.5 + (tuned[2] - base) * 3 + base
     torch.testing.assert_close(merged(plan)["layers.0.b"], expected)
+
+
+def test_a_fold_over_matrices_keeps_other_tensors_a_weighted_sum_and_finishes_over_all() -> None:
+    plan = plans.plan_of("test_matrix_fold", plans.models(SHAPES, 2), weight=(0.5, 2.0))
+    found = merged(plan)
+    base, *tuned = ({key: model.read(key).reshape(SHAPES[key]).double() for key in SHAPES} for model in plan.models)
+    tasks = [{key: model[key] - base[key] for key in SHAPES} for model in tuned]
+    total = {}
+    for key, shape in SHAPES.items():
+        is_matrix = len(shape) == 2 and min(shape) > 1
+        total[key] = sum(
+            w * (t[key] - t[key].mean(0) if is_matrix else t[key]) for w, t in zip((0.5, 2.0), tasks, strict=True)
+        )
+    entries = sum(x.numel() for x in total.values())
+    length = sum(float(x.square().sum()) for x in total.values()) ** 0.5
+    for key in SHAPES:
+        torch.testing.assert_close(found[key].double(), base[key] + total[key] * entries / length, rtol=1e-4, atol=1e-3)
+
+
+def test_fused_projections_are_three_matrices() -> None:
+    shapes = {"qkv": (60, 20), "conv1d": (20, 60), "uneven": (50, 20)}
+    plan = plans.plan_of("test_matrix", plans.models(shapes, 0))
+    jobs = tuple(replace(job, role="attention.query_key_value") for job in plan.jobs)
+    found = merged(replace(plan, jobs=jobs))
+    stored = {key: plan.models[0].read(key).reshape(shape) for key, shape in shapes.items()}
+    assert torch.equal(found["qkv"], torch.cat([part.flip(0, 1) for part in stored["qkv"].chunk(3)]))
+    assert torch.equal(found["conv1d"], torch.cat([part.flip(0, 1) for part in stored["conv1d"].chunk(3, 1)], 1))
+    assert torch.equal(found["uneven"], stored["uneven"].flip(0, 1))
 
 
 @pytest.mark.parametrize("name", ["test_unit", "test_fold_whole"])

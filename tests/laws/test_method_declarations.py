@@ -12,7 +12,8 @@ import torch
 
 from merging.errors import ParameterError
 from merging.methods.apply import merge_tensor
-from merging.methods.declare import REQUIRED, all_methods
+from merging.methods.declare import all_methods, reads
+from merging.methods.parameters import REQUIRED
 
 METHODS = all_methods()
 
@@ -69,7 +70,7 @@ def test_a_method_and_its_rounds_take_keywords_after_the_tensor(name):
     method = METHODS[name]
     tensors = 0 if method.needs.reach == "span" else 1 if method.needs.order == "together" else 2
     steps = method.needs.rounds(dict.fromkeys(method.parameters, True))
-    for step, expected in [(method.function, tensors), *((step, 1) for step in steps)]:
+    for step, expected in [(method.function, tensors), *((step, int(reads(step))) for step in steps)]:
         kinds = [each.kind for each in inspect.signature(step).parameters.values()]
         assert sum(kind is not inspect.Parameter.KEYWORD_ONLY for kind in kinds) == expected
     assert len({step.__name__ for step in steps}) == len(steps)

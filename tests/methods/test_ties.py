@@ -83,5 +83,5 @@ def test_nothing_is_measured_that_the_values_do_not_call_for():
         return [step.__name__ for step in steps]
 
     assert rounds(1.0, False) == rounds((1.0, 1), False) == []
-    assert rounds((1.0, 0.5), False) == ["coarse_magnitudes", "trim_ranks"]
+    assert rounds((1.0, 0.5), False) == ["coarse_magnitudes", "trim_ranks", "thresholds"]
     assert rounds(1.0, True) == ["trim_masses"]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from merging.methods.apply import Application, merge_tensor
+from merging.methods.application import Application
+from merging.methods.apply import merge_tensor
 from merging.methods.declare import find_method
 from tests.methods.transcription import task_vectors
 

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from merging.errors import OutputError, ParameterError, RecipeError, SilentMergeError
-from merging.methods.declare import Flag, PerModelShare, find_method, merge_method, only_if
+from merging.methods.declare import find_method, merge_method, only_if
+from merging.methods.parameters import Flag, PerModelShare
 from merging.planning.build import plan
+from merging.planning.choose import choose
 from merging.planning.jobs import measuring_parameters
 from tests import tiny
 from tests.engine.plans import temporary_methods
@@ -167,8 +169,11 @@ def test_measuring_parameters_are_those_of_the_rounds_and_their_flags() -> None:
 
 
 @pytest.mark.usefixtures("declared")
-def test_tensors_that_are_not_matrices_go_elsewhere() -> None:
-    @merge_method("test_matrices", paper="none", sees="task_vectors", reach="tensor", elsewhere="task_arithmetic")
+def test_tensors_that_are_not_matrices_are_a_linear_pass_of_a_method_of_matrices() -> None:
+    def sums(*, weight: PerModelShare = 1.0) -> Tensor:
+        return weight
+
+    @merge_method("test_matrices", paper="none", sees="task_vectors", reach="matrix", elsewhere=sums)
     def matrices(x: Tensor, *, weight: PerModelShare = 1.0) -> Tensor:
         """Sum.
 
@@ -176,11 +181,34 @@ def test_tensors_that_are_not_matrices_go_elsewhere() -> None:
         """
         return (weight * x).sum(0)
 
-    made = jobs(plan(TIES.replace("ties", "test_matrices").replace(", density: 0.4", ""), checkpoints=models("vit")))
-    assert made["vit.encoder.layer.0.intermediate.dense.weight"].method == "test_matrices"
-    assert made["vit.layernorm.weight"].method == "task_arithmetic"
-    assert made["vit.layernorm.weight"].parameters["weight"] == (0.5, 0.5)
-    assert made["vit.embeddings.patch_embeddings.projection.weight"].method == "task_arithmetic"
+    made = plan(TIES.replace("ties", "test_matrices").replace(", density: 0.4", ""), checkpoints=models("vit"))
+    kinds = {name: choose(job, made.models).kind for name, job in jobs(made).items()}
+    assert kinds["vit.encoder.layer.0.intermediate.dense.weight"] == "whole matrix"
+    assert kinds["vit.layernorm.weight"] == kinds["vit.embeddings.position_embeddings"] == "linear"
+    assert jobs(made)["vit.layernorm.weight"].parameters["weight"] == (0.5, 0.5)
+
+
+@pytest.mark.usefixtures("declared")
+def test_a_value_of_a_parameter_can_call_another_method() -> None:
+    instead = (("by_rows", True, "test_rows"),)
+
+    @merge_method("test_rows", paper="none", sees="task_vectors", reach="row")
+    @merge_method("test_flat", paper="none", sees="task_vectors", reach="element", instead=instead)
+    def either(x: Tensor, *, weight: PerModelShare = 1.0, by_rows: Flag = False) -> Tensor:
+        """Sum.
+
+        weight: of each
+        by_rows: whole rows
+        """
+        return (weight * x).sum(0) * (2 if by_rows else 1)
+
+    text = TIES.replace("ties", "test_flat").replace(", density: 0.4", "")
+    assert {job.method for job in jobs(plan(text, checkpoints=models())).values() if job.method} == {"test_flat"}
+    filtered = text.replace("weight: 0.5", "weight: 0.5, by_rows: [{filter: mlp, value: true}, {value: false}]")
+    assert filtered != text
+    made = jobs(plan(filtered, checkpoints=models()))
+    assert made["model.layers.0.mlp.down_proj.weight"].method == "test_rows"
+    assert made["model.layers.0.self_attn.q_proj.weight"].method == "test_flat"
 
 
 @pytest.mark.usefixtures("declared")

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from merging.checkpoint.tensors import Checkpoint, MemoryCheckpoint, TensorSpec
-from merging.methods.declare import PerModel, find_method, merge_method
+from merging.methods.declare import find_method, merge_method
+from merging.methods.parameters import PerModel
 from merging.planning.choose import Choice, choose, fitting_workers, memory_problems, total, usual_workers
 from merging.planning.plan import Job, Operand
 from tests.engine.plans import plan_of, temporary_methods

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 from torch import Tensor
 
-from merging.methods.declare import PerModel, merge_method
+from merging.methods.declare import merge_method
+from merging.methods.parameters import PerModel
 from merging.planning.build import plan
 from merging.planning.explain import Explanation, Row, explain, readable, render, text
 from tests.engine.plans import temporary_methods

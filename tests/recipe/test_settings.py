@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merging.errors import ParameterError
-from merging.methods.declare import REQUIRED, Method, Parameter
+from merging.methods.declare import Method
+from merging.methods.parameters import REQUIRED, Parameter
 from merging.recipe.recipe import ModelEntry, Parameters, Recipe, Setting
 from merging.recipe.settings import Settings, interpolate, resolve
 from merging.recipe.text import read_recipe

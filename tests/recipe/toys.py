@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from merging.methods.declare import REQUIRED, Kind, Method, Needs, Parameter
+from merging.methods.declare import Method, Needs
+from merging.methods.parameters import REQUIRED, Kind, Parameter
 
 
 def knob(name: str, kind: Kind, default: Any = REQUIRED) -> Parameter:

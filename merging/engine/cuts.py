@@ -1,0 +1,62 @@
+"""How one tensor is cut for a method: spans that are separate tasks, steps handled at once, and buffers for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from merging.engine.execute import DEVICE_BLOCK, SPAN
+from merging.methods.application import PADDING, padded
+from merging.methods.declare import Reach
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """The cuts of a tensor of this shape for a method of this reach, with cache blocks of `block` entries."""
+
+    reach: Reach
+    shape: Sequence[int]
+    block: int
+    device: str
+
+    @property
+    def entries(self) -> int:
+        """Entries of the whole tensor."""
+        return prod(self.shape)
+
+    @property
+    def columns(self) -> int:
+        """Entries of a row of the last axis, at least one."""
+        return max(1, self.shape[-1] if self.shape else 1)
+
+    @property
+    def axes(self) -> int:
+        """Axes of what a method sees of one operand."""
+        return {"tensor": len(self.shape), "row": 2, "matrix": 2}.get(self.reach, 1)
+
+    @property
+    def span(self) -> int:
+        """Entries per task and per digest: whole rows, or the whole tensor, where the method needs them."""
+        if self.reach in ("matrix", "tensor"):
+            return max(1, self.entries)
+        return max(1, SPAN // self.columns) * self.columns if self.reach == "row" else SPAN
+
+    @property
+    def step(self) -> int:
+        """Entries handled at once: cache blocks, whole rows, or the tensor."""
+        block = self.block if self.device == "cpu" else max(self.block, DEVICE_BLOCK)
+        if self.reach in ("matrix", "tensor"):
+            return max(1, self.entries)
+        return max(1, block // self.columns) * self.columns if self.reach == "row" else block
+
+    def room(self, entries: int) -> tuple[int, tuple[int, ...]]:
+        """Entries of a buffer for a block, padded, and the shape a method sees of it."""
+        if self.reach in ("matrix", "tensor"):
+            return entries, tuple(self.shape)
+        if self.reach == "row":
+            rows = entries // self.columns
+            if entries % PADDING:
+                rows += -(-PADDING // self.columns)
+            return rows * self.columns, (rows, self.columns)
+        return padded(entries), (padded(entries),)
