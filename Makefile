@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # A second environment for the libraries that tests and benchmarks compare with; only `make oracle` makes it.
 ORACLE := .venv-oracle/bin/python
 
-.PHONY: install run test check bench oracle
+.PHONY: install run test check bench docs oracle
 
 install: $(STAMP)
 
@@ -29,6 +29,9 @@ check: install
 
 bench: install
 	$(BIN)/python -m benchmarks.streaming --size 0.1B --repeats 1 $(and $(wildcard $(ORACLE)),--mergekit $(ORACLE))
+
+docs: install
+	$(BIN)/merging methods --markdown > docs/methods.md
 
 oracle: $(ORACLE)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from merging.cli import main
 from merging.cli.program import program
 from merging.recipe.text import read_recipe
 from tests.syntax import ROOT, sources
@@ -56,6 +57,12 @@ def test_the_architecture_names_every_package() -> None:
     for path in (ROOT / "merging").iterdir():
         if (path / "__init__.py").exists() or (path.suffix == ".py" and not path.name.startswith("__")):
             assert path.name + ("/" if path.is_dir() else "") in ARCHITECTURE, path.name
+
+
+def test_the_reference_of_methods_is_that_of_the_declarations(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["methods", "--markdown"])
+    assert (ROOT / "docs" / "methods.md").read_text() == capsys.readouterr().out, "run `make docs`"
 
 
 def test_news_is_a_fragment_or_in_the_changelog() -> None:

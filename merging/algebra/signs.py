@@ -56,3 +56,31 @@ def disjoint_mean(
         divisor.addcmul_(agreeing.sign_(), share)
     divisor += torch.eq(divisor, 0, out=agreeing)
     return merged.div_(divisor).mul_(sign)
+
+
+def disjoint_max(x: Float[Tensor, "models *shape"], sign: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The entry of largest magnitude among the models whose entry has the elected sign; zeros have none.
+
+    >>> disjoint_max(torch.tensor([[1.0, -2.0], [3.0, 4.0]]), torch.tensor([1.0, -1.0]))
+    tensor([ 3., -2.])
+    """
+    merged = torch.zeros_like(sign)
+    agreeing = torch.empty_like(sign)
+    for row in x:
+        torch.maximum(merged, torch.mul(row, sign, out=agreeing), out=merged)
+    return merged.mul_(sign)
+
+
+def agreeing_weights(
+    x: Float[Tensor, "models *shape"], sign: Float[Tensor, "*shape"], weight: Float[Tensor, "models *ones"]
+) -> Float[Tensor, "*shape"]:
+    """Sum of the weights of the models whose entry has the elected sign; zeros have none.
+
+    >>> agreeing_weights(torch.tensor([[1.0, -2.0], [3.0, 4.0]]), torch.tensor([1.0, -1.0]), torch.ones(2, 1))
+    tensor([2., 1.])
+    """
+    total = torch.zeros_like(sign)
+    agreeing = torch.empty_like(sign)
+    for row, share in zip(x, weight, strict=True):
+        total.addcmul_(torch.mul(row, sign, out=agreeing).sign_().relu_(), share)
+    return total

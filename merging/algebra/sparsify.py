@@ -56,6 +56,46 @@ def order_statistics(
     return bits.to(torch.int32).view(torch.float32)
 
 
+def coarse_signed(x: Float[Tensor, "models *shape"]) -> Int[Tensor, "halves uppers"]:
+    """Coarse counts of the positive parts of all models, then of their negative parts, from one look at each entry.
+
+    >>> coarse_signed(torch.tensor([[2.0, -3.0, 1.0]]))[:, [1, 0x4000, 0x4001]]
+    tensor([[1, 2, 3],
+            [2, 2, 2]])
+    """
+    counts = torch.zeros((2, len(x), UPPER + 1), dtype=torch.int64, device=x.device)
+    for row, positive, negative in zip(x, *counts, strict=True):
+        upper = (row.reshape(-1).view(torch.int32) >> 16).bitwise_and_(2 * UPPER - 1)
+        halves = torch.bincount(upper, minlength=2 * UPPER).view(2, UPPER)
+        # What belongs to one half is a zero of the other.
+        halves[:, 0] += halves.sum(1).flip(0)
+        torch.cumsum(halves[0], 0, out=positive[1:])
+        torch.cumsum(halves[1], 0, out=negative[1:])
+    return counts.flatten(0, 1)
+
+
+def fine_signed(
+    x: Float[Tensor, "models *shape"], coarse: Int[Tensor, "halves uppers"], ranks: Int[Tensor, "models ranks"]
+) -> Int[Tensor, "halves ranks lowers"]:
+    """Fine counts of both halves around signed numbers of these ranks."""
+    return fine_magnitudes(torch.cat([x.relu(), x.neg().relu_()]), coarse, _halved(coarse, ranks))
+
+
+def signed_statistics(
+    coarse: Int[Tensor, "halves uppers"], fine: Int[Tensor, "halves ranks lowers"], ranks: Int[Tensor, "models ranks"]
+) -> Float[Tensor, "models ranks"]:
+    """The signed number at each rank, exactly, from the counts of both halves; for ranks of existing numbers."""
+    positive, negative = order_statistics(coarse, fine, _halved(coarse, ranks)).chunk(2)
+    return positive - negative
+
+
+def _halved(coarse: Int[Tensor, "halves uppers"], ranks: Int[Tensor, "models ranks"]) -> Int[Tensor, "halves ranks"]:
+    """Ranks of signed numbers among the magnitudes of both halves; 0 where a half is known to hold zero."""
+    both = torch.cat([ranks, coarse[: len(ranks), -1:] + 1 - ranks])
+    not_zero = both > coarse[:, 1:2]
+    return both.masked_fill(not_zero.roll(len(ranks), 0), 0)
+
+
 def keep_largest(x: Float[Tensor, "models *shape"], threshold: Float[Tensor, " models"]) -> Tensor:
     """Entries of each model whose magnitude reaches its threshold, zero elsewhere; a NaN threshold keeps no number.
 
@@ -66,6 +106,18 @@ def keep_largest(x: Float[Tensor, "models *shape"], threshold: Float[Tensor, " m
     """
     kept = torch.empty_like(x)
     for row, found, floor in zip(x, kept, _below(threshold), strict=True):
+        torch.hardshrink(row, floor, out=found)
+    return kept
+
+
+def keep_above(x: Float[Tensor, "models *shape"], threshold: Float[Tensor, " models"]) -> Tensor:
+    """Entries of each model whose magnitude exceeds its threshold, zero elsewhere; a NaN threshold keeps no number.
+
+    >>> keep_above(torch.tensor([[1.0, -2.0, 2.0, 3.0]]), torch.tensor([2.0]))
+    tensor([[0., 0., 0., 3.]])
+    """
+    kept = torch.empty_like(x)
+    for row, found, floor in zip(x, kept, threshold.nan_to_num(nan=torch.inf, posinf=torch.inf).tolist(), strict=True):
         torch.hardshrink(row, floor, out=found)
     return kept
 

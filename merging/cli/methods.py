@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from merging.methods.parameters import Parameter
 
 
+_MARKDOWN_HEAD = """# Merge methods
+
+Made from the methods' declarations by `merging methods --markdown`. `tau_i` is a task vector, fine-tuned minus base
+model; arithmetic is in float32, sums over entries in float64, with one rounding at the end. *Reads* is how often every
+input is read, *holds* what is in memory of each: blocks, rows, a matrix or a tensor. `docs/choosing.md` says which
+method to take when, and shows what each reaches.
+"""
+
+
 @click.command()
 @click.argument("name", required=False)
 @click.option("--markdown", is_flag=True, help="Print the reference of all methods, or of NAME, as Markdown.")
@@ -32,7 +41,8 @@ def methods(name: str | None, markdown: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_data(method) for method in chosen], indent=2))
     elif markdown:
-        click.echo("\n".join(_markdown(method) for method in chosen).rstrip())
+        head = [] if name else [_MARKDOWN_HEAD, *_markdown_table(chosen)]
+        click.echo("\n".join([*head, *(_markdown(method) for method in chosen)]).rstrip())
     elif name:
         click.echo(_explained(chosen[0]))
     else:
@@ -40,6 +50,8 @@ def methods(name: str | None, markdown: bool, as_json: bool) -> None:
 
 
 def _data(method: Method) -> dict[str, Any]:
+    from merging.methods.describe import cost, example
+
     return {
         "name": method.name,
         "aliases": list(method.aliases),
@@ -48,6 +60,8 @@ def _data(method: Method) -> dict[str, Any]:
         "sees": method.needs.sees,
         "base_model": method.needs.base,
         "reach": method.needs.reach,
+        "cost": cost(method),
+        "recipe": example(method),
         "parameters": [
             {
                 "name": knob.name,
@@ -97,30 +111,57 @@ def _formula(method: Method) -> str:
 
 
 def _explained(method: Method) -> str:
+    from merging.methods.describe import cost, example
+
     also = f" (also: {', '.join(method.aliases)})" if method.aliases else ""
-    lines = [click.style(method.name, bold=True) + also, _facts(method), "", _formula(method)]
+    lines = [click.style(method.name, bold=True) + also, _facts(method), cost(method), "", _formula(method)]
     lines += ["", click.style("parameters", bold=True)] if method.parameters else []
     for name, bounds, default, says in _knobs(method):
         lines.append(f"  {name}: {bounds}; {'required' if default == 'required' else 'default ' + default}")
         lines += [f"    {says}"] if says else []
+    lines += ["", click.style("recipe", bold=True), *(f"  {line}" for line in example(method).splitlines())]
     return "\n".join(lines)
 
 
 def _markdown(method: Method) -> str:
+    from merging.methods.describe import cost, example
+
     lines = [f"## {method.name}", ""]
     if method.aliases:
         lines += ["Also called " + ", ".join(f"`{alias}`" for alias in method.aliases) + ".", ""]
-    lines += [_facts(method)[:1].upper() + _facts(method)[1:] + ".", "", "```text", _formula(method), "```", ""]
+    told = f"{_facts(method)}; {cost(method)}."
+    lines += [told[:1].upper() + told[1:], "", "```text", _formula(method), "```", ""]
     if method.parameters:
         lines += ["| parameter | must be | default | meaning |", "|---|---|---|---|"]
         lines += [f"| `{name}` | {bounds} | {default} | {says} |" for name, bounds, default, says in _knobs(method)]
         lines.append("")
+    lines += ["```yaml", example(method), "```", ""]
     return "\n".join(lines)
+
+
+def _markdown_table(chosen: list[Method]) -> list[str]:
+    rows = [f"| [`{method.name}`](#{method.name}) | {' | '.join(_columns(method))} |" for method in chosen]
+    return ["| method | sees | reads | holds | what it does |", "|---|---|---|---|---|", *rows, ""]
+
+
+def _columns(method: Method) -> tuple[str, str, str, str]:
+    """What a method sees, how often it reads, what it holds, and its first sentence."""
+    from merging.methods.describe import readings
+
+    also = f" (also: {', '.join(method.aliases)})" if method.aliases else ""
+    least, most = readings(method)
+    return (
+        "changes" if method.needs.sees == "task_vectors" else "models",
+        f"{least} ×" if least == most else f"{least}–{most} ×",
+        method.needs.reach if method.needs.reach in ("row", "matrix", "tensor") else "block",
+        method.summary + also,
+    )
 
 
 def _show_table(chosen: list[Method]) -> None:
     width = max(len(method.name) for method in chosen)
+    click.echo(f"{'method'.ljust(width)}  sees     reads  holds   what it does")
     for method in chosen:
-        also = f" (also: {', '.join(method.aliases)})" if method.aliases else ""
-        click.echo(click.style(method.name.ljust(width), bold=True) + f"  {method.summary}{also}")
-    click.echo("\n`merging methods NAME` explains one: formula, parameters, defaults.")
+        sees, count, held, says = _columns(method)
+        click.echo(f"{click.style(method.name.ljust(width), bold=True)}  {sees:7}  {count:5}  {held:6}  {says}")
+    click.echo("\n`merging methods NAME` explains one: formula, parameters, defaults, cost, and a recipe.")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import click
 
 from merging.cli.check import check
+from merging.cli.continuing import continue_
 from merging.cli.demo import demo
 from merging.cli.explain import explain
 from merging.cli.inspect import inspect
@@ -61,7 +62,7 @@ def program(debug: bool) -> None:
     # `main` looks for --debug itself: it must know it when the arguments cannot be parsed.
 
 
-for _command in (run, check, explain, verify, inspect, methods, demo, schema):
+for _command in (run, check, explain, verify, continue_, inspect, methods, demo, schema):
     program.add_command(_command)
 
 

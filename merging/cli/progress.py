@@ -35,7 +35,7 @@ class Seen:
     kept_tensors: int = 0
     all_bytes: int = 0
     moved_bytes: int = 0
-    written_bytes: int = 0
+    output_bytes: int = 0
     non_finite: int = 0
     verb: str = "reading"
     seconds: float = 0.0
@@ -49,13 +49,14 @@ class Seen:
             case RunStarted():
                 self.tensors, self.kept_tensors = event.tensors, event.kept_tensors
                 self.all_bytes = event.read_bytes + event.written_bytes
-                self.written_bytes = event.written_bytes + event.kept_bytes
+                self.output_bytes = event.kept_bytes
             case PassStarted():
                 self.verb = VERBS.get(event.kind, event.kind)
             case Moved():
                 self.moved_bytes += event.read_bytes + event.written_bytes
             case TensorDone():
                 self.non_finite += event.non_finite
+                self.output_bytes += event.nbytes
             case Sealed():
                 self.seconds, self.files = event.seconds, tuple(path.name for path in event.files)
 
@@ -152,7 +153,7 @@ def summary(seen: Seen, out: object) -> str:
     files = f"{len(seen.files)} files" if len(seen.files) != 1 else "1 file"
     kept = f", {seen.kept_tensors} of them kept from an earlier run" if seen.kept_tensors else ""
     lines = [
-        f"{out}: {seen.tensors} tensors{kept}, {readable(seen.written_bytes)} in {files}, "
+        f"{out}: {seen.tensors} tensors{kept}, {readable(seen.output_bytes)} in {files}, "
         f"{seen.seconds:.1f} s ({readable(rate)}/s read and written)"
     ]
     if seen.non_finite:

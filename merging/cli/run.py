@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from merging.cli.options import overwrite_option, planning_options, quiet_option, recipe_argument, workers_option
+
+if TYPE_CHECKING:
+    from merging.planning.plan import Plan
 
 
 @click.command()
@@ -40,13 +43,20 @@ def run(
     Example:
       merging run recipe.yaml merged/ --memory 2GiB
     """
-    from merging.cli.progress import summary, watch
-    from merging.engine.run import run as carry_out
     from merging.planning.build import plan
 
-    wish = plan(Path(recipe), **planning)
-    allow_unused = planning["allow_unused"]
-    events = carry_out(wish, out, resume=not no_resume, overwrite=overwrite, workers=workers, allow_unused=allow_unused)
+    options = {"resume": not no_resume, "overwrite": overwrite, "workers": workers}
+    carry_out(plan(Path(recipe), **planning), out, planning, quiet=quiet, json_events=json_events, **options)
+
+
+def carry_out(
+    wish: Plan, out: Path, planning: dict[str, Any], *, quiet: bool, json_events: bool = False, **options: Any
+) -> None:
+    """Run a plan and show what happens; after an interruption, say how to go on."""
+    from merging.cli.progress import summary, watch
+    from merging.engine.run import run as run_plan
+
+    events = run_plan(wish, out, allow_unused=planning["allow_unused"], **options)
     try:
         seen = watch(events, quiet=quiet, as_json=json_events)
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from merging.engine.execute import DEVICE_BLOCK, SPAN
-from merging.methods.application import PADDING, padded
+from merging.methods.application import MEASURING_BLOCK, PADDING, columns_of, padded
 from merging.methods.declare import Reach
 
 
@@ -28,7 +28,7 @@ class Cuts:
     @property
     def columns(self) -> int:
         """Entries of a row of the last axis, at least one."""
-        return max(1, self.shape[-1] if self.shape else 1)
+        return columns_of(self.shape)
 
     @property
     def axes(self) -> int:
@@ -49,6 +49,16 @@ class Cuts:
         if self.reach in ("matrix", "tensor"):
             return max(1, self.entries)
         return max(1, block // self.columns) * self.columns if self.reach == "row" else block
+
+    @property
+    def measured(self) -> int:
+        """Entries measured at once: a fixed number, whatever the memory, or the whole rows that it holds."""
+        block = MEASURING_BLOCK if self.device == "cpu" else DEVICE_BLOCK
+        return max(1, block // self.columns) * self.columns if self.reach == "row" else block
+
+    def seen(self, entries: int) -> tuple[int, ...]:
+        """The shape in which a round sees so many entries of one operand."""
+        return (entries // self.columns, self.columns) if self.reach == "row" else (entries,)
 
     def room(self, entries: int) -> tuple[int, tuple[int, ...]]:
         """Entries of a buffer for a block, padded, and the shape a method sees of it."""

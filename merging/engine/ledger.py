@@ -117,6 +117,7 @@ def row(job: Job, account: Account, digest: str, span: int, coefficients: Sequen
         "layer": job.layer,
         "role": job.role,
         "note": job.note,
+        "counted": job.counted,
         "base": [job.base.model, job.base.name] if job.base else None,
         "operands": operands,
         "merged_norm": sqrt(account.merged_square) if job.rule == "merge" else None,

@@ -12,7 +12,6 @@ from merging.checkpoint.tensors import DTYPES, Checkpoint, torch_dtype
 from merging.engine.cuts import Cuts
 from merging.engine.execute import (
     AHEAD,
-    DEVICE_BLOCK,
     SPAN,
     Execution,
     closed,
@@ -23,11 +22,11 @@ from merging.engine.execute import (
 )
 from merging.engine.lane import Lane
 from merging.engine.ledger import Account, Row, row, total
+from merging.engine.operands import load_companions, load_stack
 from merging.engine.pools import Task, Work
 from merging.lazy import Tensor, torch
 from merging.methods.application import (
     BLOCK,
-    MEASURING_BLOCK,
     Application,
     anchor_scale,
     blocks,
@@ -35,8 +34,8 @@ from merging.methods.application import (
     padded,
 )
 from merging.methods.declare import Method, Rule, find_method, reads
-from merging.planning.choose import choose
-from merging.planning.plan import Job
+from merging.planning.choose import FLOAT32_BYTES, choose
+from merging.planning.plan import Job, Operand
 
 Blockwise = Callable[[Mapping[str, Tensor], Account, int, int, Lane], tuple[Tensor, Tensor | None, list[Tensor]]]
 
@@ -58,7 +57,12 @@ class MergeWork:
         self.stored = torch_dtype(job.spec.dtype)
         # Where the largest finite number is below float32's, the last rounding can overflow.
         self.narrow = job.spec.dtype == "F16" or job.spec.dtype.startswith("F8")
-        self.width = sum(DTYPES[run.models[each.model].specs[each.name].dtype].bits // 8 for each in job.sources)
+        self.width = sum(map(self._bytes, job.sources))
+        self.spooled_width = FLOAT32_BYTES + (self._bytes(job.base) if job.base else 0)
+
+    def _bytes(self, operand: Operand) -> int:
+        """Bytes of one stored entry."""
+        return DTYPES[self.run.models[operand.model].specs[operand.name].dtype].bits // 8
 
     def steps(self, measured: Mapping[str, Tensor] | None = None) -> Work:
         """All rounds not yet taken over the whole model, then the merge; returns the ledger row."""
@@ -91,7 +95,7 @@ class MergeWork:
 
     def measuring(self, step: Rule, measured: Mapping[str, Tensor]) -> Work:
         """One round over the tensor: partial sums of spans, added in their order; returns the sum."""
-        spans = spans_of(self.job.spec.entries)
+        spans = spans_of(self.job.spec.entries, self.cuts.span if self.reach == "row" else SPAN)
         parts = yield [Task(partial(self._measure_span, step, measured, a, b)) for a, b in spans]
         return _added(parts)
 
@@ -103,6 +107,7 @@ class MergeWork:
         yield [settling(self.run.target, self.job.spec.name)]
         return {
             **{key: value for key, value in made.items() if key != "tally"},
+            "unfinished_norm": made["merged_norm"],
             "merged_norm": account.merged_square**0.5,
             "non_finite": account.non_finite,
             "digest": digest(account),
@@ -125,31 +130,16 @@ class MergeWork:
     def _measure_span(self, step: Rule, measured: Mapping[str, Tensor], start: int, stop: int, lane: Lane) -> Tensor:
         held: Tensor | None = None
         measured = self._on_device(measured)
-        block = MEASURING_BLOCK if self.run.device == "cpu" else DEVICE_BLOCK
-        for a, b in self._ranges(start, stop, block):
+        for a, b in self._ranges(start, stop, self.cuts.measured):
             x = lane.scratch("stack", len(self.job.operands), b - a)
-            self._load_stack(x, a, b, lane)
-            part = self.use.measure(step, x, measured, a)
+            load_stack(self.run, self.job, x, a, b, lane)
+            part = self.use.measure(step, x.view(len(x), *self.cuts.seen(b - a)), measured, a)
             held = part if held is None else held.add_(part)
             self.run.moved((b - a) * self.width, 0)
         if held is None:
-            held = self.use.measure(step, torch.zeros(len(self.job.operands), 0, device=self.run.device), measured)
+            nothing = torch.zeros(len(self.job.operands), *self.cuts.seen(0), device=self.run.device)
+            held = self.use.measure(step, nothing, measured)
         return held.cpu()
-
-    def _load_stack(self, x: Tensor, a: int, b: int, lane: Lane) -> tuple[list[Tensor], Tensor | None]:
-        """Fill x (models, n) with what the method sees; also the operands as stored, and the base in float32."""
-        base: Tensor | None = None
-        if self.job.base:
-            base = lane.scratch("base", x.shape[1])
-            lane.load(self.run.read(self.job.base, a, b), base, "base")
-        stored = []
-        for i, operand in enumerate(self.job.operands):
-            raw = self.run.read(operand, a, b)
-            lane.load(raw, x[i], f"operand{i}")
-            if base is not None:
-                x[i].sub_(base)
-            stored.append(raw)
-        return stored, base
 
     def _linear_span(
         self, coefficients: Tensor, measured: Mapping[str, Tensor], start: int, stop: int, lane: Lane
@@ -214,13 +204,14 @@ class MergeWork:
     def _merged(self, measured: Mapping[str, Tensor], account: Account, a: int, b: int, lane: Lane) -> Any:
         room, shape = self.cuts.room(b - a)
         x = lane.scratch("stack", len(self.job.operands), room)
-        stored, base = self._load_stack(x, a, b, lane)
+        stored, base = load_stack(self.run, self.job, x, a, b, lane)
+        whole = self.reach in ("matrix", "tensor")
+        beside = load_companions(self.run, self.job, a, b, room, lane, whole=whole)
         if self.reach == "matrix":
-            merged = by_matrix(
-                lambda matrices: self.use.merge(matrices, measured, a), self.job.spec.shape, self.job.role, x
-            )
+            merge = partial(self.use.merge, measured=measured, start=a, companions=beside)
+            merged = by_matrix(merge, self.job.spec.shape, self.job.role, x)
         else:
-            merged = self.use.merge(x.view(-1, *shape), measured, a).reshape(room)
+            merged = self.use.merge(x.view(-1, *shape), measured, a, beside).reshape(room)
         for i in range(len(x)):
             seen = x[i, : b - a]
             account.add_operand(i, seen)
@@ -265,7 +256,7 @@ class MergeWork:
             if self.job.base:
                 lane.load(self.run.read(self.job.base, a, b), base, "base")
                 merged = merged + base
-            self._put(account, hashed, lane, merged, a, b, [])
+            self._put(account, hashed, lane, merged, a, b, [], self.spooled_width)
         account.same = [False] * account.operands
         return closed(account, hashed, began)
 
@@ -277,16 +268,24 @@ class MergeWork:
         self.run.moved((b - a) * self.width, kept.nbytes)
 
     def _put(
-        self, account: Account, hashed: Any, lane: Lane, block: Tensor, a: int, b: int, raws: Sequence[Tensor]
+        self,
+        account: Account,
+        hashed: Any,
+        lane: Lane,
+        block: Tensor,
+        a: int,
+        b: int,
+        raws: Sequence[Tensor],
+        width: int | None = None,
     ) -> None:
-        """Round once, compare with the inputs, hash, write."""
+        """Round once, compare with the inputs, hash, write; `width` bytes an entry were read for it."""
         stored = lane.store(block[: b - a], self.stored)
         account.add_output(block[: b - a], stored, self.narrow)
         for i, raw in enumerate(raws):
             account.compare(i, raw, stored)
         hashed.update(entries_memory(stored))
         self.run.target.write(self.job.spec.name, a, stored)
-        self.run.moved((b - a) * self.width, stored.nbytes)
+        self.run.moved((b - a) * (self.width if width is None else width), stored.nbytes)
 
 
 def _added(parts: Sequence[Tensor]) -> Tensor:

@@ -100,7 +100,7 @@ class Passes:
         self._record = record
         self.rows: dict[str, Row] = {}
         choices = [choose(job, plan.models) for job in plan.jobs]
-        self._reads = {job.spec.name: choice.read_bytes for job, choice in zip(plan.jobs, choices, strict=True)}
+        self._choices = {job.spec.name: choice for job, choice in zip(plan.jobs, choices, strict=True)}
         fitting = fitting_workers(choices, plan.memory, workers)
         # What the workers' own blocks leave is for whole tensors.
         self._pool = Pool(fitting, plan.memory - fitting * worker_bytes(choices), plan.device)
@@ -148,8 +148,9 @@ class Passes:
 
     def _started(self, pending: Sequence[Job]) -> RunStarted:
         kept = [job.spec.nbytes for job in self.plan.jobs if job.spec.name in self.rows]
-        read = sum(self._reads[job.spec.name] for job in pending)
-        written = sum(job.spec.nbytes for job in pending)
+        chosen = [self._choices[job.spec.name] for job in pending]
+        read = sum(choice.read_bytes for choice in chosen)
+        written = sum(choice.written_bytes + choice.spooled_bytes for choice in chosen)
         return RunStarted(len(self.plan.jobs), read, written, len(kept), sum(kept))
 
     def _measure(self, pending: Sequence[Job]) -> Generator[Event, None, dict[str, dict[str, Tensor]]]:

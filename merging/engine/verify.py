@@ -62,10 +62,14 @@ def recorded_plan(folder: Path | str, **planning: Any) -> Plan:
     """The recorded recipe, planned again from the same sources; `planning` as for `plan`."""
     folder = Path(folder)
     record, _ = record_of(folder)
-    beside = record.get("recipe_folder")
-    file = None if beside is None else str((folder / str(beside)).resolve() / "recipe.yaml")
-    recipe = recipe_from_data(record["recipe"], file=file)
+    recipe = recipe_from_data(record["recipe"], file=recorded_file(record, folder))
     return make_plan(recipe, **planning)
+
+
+def recorded_file(record: Mapping[str, Any], folder: Path) -> str | None:
+    """A file in the folder where the recorded recipe's relative sources are looked up; None where it had none."""
+    beside = record.get("recipe_folder")
+    return None if beside is None else str((folder / str(beside)).resolve() / "recipe.yaml")
 
 
 def verify(

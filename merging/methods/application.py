@@ -178,6 +178,15 @@ def by_matrix(rule: Callable[..., Tensor], shape: Sequence[int], role: str, *ope
     return (merged[0] if parts == 1 else torch.cat(merged, axis)).reshape(-1)
 
 
+def columns_of(shape: Sequence[int]) -> int:
+    """Entries of a row of the last axis, at least one.
+
+    >>> columns_of((2, 3)), columns_of(()), columns_of((0,))
+    (3, 1, 1)
+    """
+    return max(1, shape[-1] if shape else 1)
+
+
 def combine(x: Float[Tensor, "models n"], coefficients: Float[Tensor, " models"], sees: str) -> Float[Tensor, " n"]:
     """Linear combination of operands, measured from the first one when they are models.
 

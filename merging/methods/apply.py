@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 from merging.errors import ParameterError, nearest
 from merging.lazy import Float, Tensor, torch
-from merging.methods.application import MEASURING_BLOCK, Application, blocks, by_matrix, combine
+from merging.methods.application import MEASURING_BLOCK, Application, blocks, by_matrix, columns_of, combine
 from merging.methods.declare import Method, find_method, reads
 
 
@@ -40,7 +41,8 @@ def merge_tensor(
     if method.needs.sees == "models" and method.needs.base == "required" and base is not None:
         stored, base = torch.cat([base[None].to(stored.dtype), stored]), None
     values = _checked(method, parameters, len(stored))
-    _require_companions(method, companions or {})
+    method.require(values, len(stored))
+    _require_companions(method, companions or {}, stored.shape[1:])
     method = find_method(method.stand_in(values))
     x = stored.detach().to(torch.float32)
     if base is not None and method.needs.base != "unused":
@@ -61,8 +63,9 @@ def applied(method: Method, values: Mapping[str, Any], shape: Sequence[int], **f
     return Application(method, values, shape[0], axes, reach=reach, **facts)
 
 
-def _require_companions(method: Method, given: Mapping[str, Tensor]) -> None:
-    if set(given) != set(method.needs.companions):
+def _require_companions(method: Method, given: Mapping[str, Tensor], shape: Sequence[int]) -> None:
+    """Linear passes need none."""
+    if set(given) != set(method.needs.companions) and (given or method.reach(shape) != "span"):
         wanted = ", ".join(method.needs.companions) or "none"
         raise ParameterError(
             f"{method.name} cannot merge with the companions {', '.join(given) or '(none)'}",
@@ -99,13 +102,18 @@ def _checked(method: Method, parameters: Mapping[str, Any], models: int) -> dict
 def measure_whole(use: Application, x: Float[Tensor, "models *shape"]) -> dict[str, Tensor]:
     """The sums of all measuring rounds over one tensor."""
     flat = x.reshape(len(x), -1)
+    unit = (columns_of(x.shape[1:]),) if use.reach == "row" else ()
+    step_entries = max(MEASURING_BLOCK // prod(unit), 1) * prod(unit)
     measured: dict[str, Tensor] = {}
     for step in use.rounds:
-        if reads(step):
-            parts = [use.measure(step, flat[:, a:b], measured, a) for a, b in blocks(0, flat.shape[1], MEASURING_BLOCK)]
-            measured[step.__name__] = sum(parts[1:], start=parts[0]) if parts else use.measure(step, flat, measured)
-        else:
+        if not reads(step):
             measured[step.__name__] = use.work_out(step, measured)
+            continue
+        cuts = list(blocks(0, flat.shape[1], step_entries)) or [(0, 0)]
+        parts = [
+            use.measure(step, flat[:, a:b].reshape(len(x), (b - a) // prod(unit), *unit), measured, a) for a, b in cuts
+        ]
+        measured[step.__name__] = sum(parts[1:], start=parts[0])
     return measured
 
 
@@ -127,7 +135,8 @@ def merge_measured(
         merged = by_matrix(lambda matrices: use.merge(matrices, measured, 0, companions), shape, "", flat)
     else:
         beside = {name: each.reshape(len(x), -1) for name, each in (companions or {}).items()}
-        rows = x.reshape(len(x), -1, shape[-1] if shape else 1) if use.reach == "row" else x
+        columns = columns_of(shape)
+        rows = x.reshape(len(x), flat.shape[1] // columns, columns) if use.reach == "row" else x
         merged = use.merge(flat if use.reach == "element" else rows, measured, 0, beside)
     if needs.finish:
         merged = use.finish(merged, use.tally(merged, measured), measured)

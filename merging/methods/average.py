@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from merging.errors import ParameterError
 from merging.lazy import Float, Tensor
 from merging.methods.declare import merge_method
@@ -11,7 +14,26 @@ from merging.methods.parameters import Flag, PerModel
 CANCELLED = 1e-8
 
 
-@merge_method("linear", paper="arXiv:2203.05482", aliases=("average",), sees="models", reach="span", base="unused")
+def no_mean(values: Mapping[str, Any], models: int) -> None:  # noqa: ARG001
+    """Weights that cancel leave nothing to divide by."""
+    weights = values["weight"]
+    if values["normalize"] and abs(sum(weights)) <= CANCELLED * sum(map(abs, weights)):
+        raise ParameterError(
+            f"linear cannot average with weights {', '.join(f'{each:g}' for each in weights)}",
+            must_be="weights whose sum is not zero",
+            fix="change the weights, or write `normalize: false` for their plain sum",
+        )
+
+
+@merge_method(
+    "linear",
+    paper="arXiv:2203.05482",
+    aliases=("average",),
+    sees="models",
+    reach="span",
+    base="unused",
+    refuses=no_mean,
+)
 def linear(*, weight: PerModel = 1.0, normalize: Flag = True) -> Float[Tensor, " models"]:
     """Weighted mean of the models.
 
@@ -19,6 +41,9 @@ def linear(*, weight: PerModel = 1.0, normalize: Flag = True) -> Float[Tensor, "
 
     Without `normalize` the sum is not divided. Equal weights give the uniform soup. Raises ParameterError where the
     weights cancel and no mean exists.
+
+    Use it for models trained alike, with other seeds, data orders or learning rates: a soup is often better than any of
+    them. Models of different tasks dilute each other in it.
 
     weight: share of each model, before normalising
     normalize: divide by the sum of the weights
@@ -28,13 +53,4 @@ def linear(*, weight: PerModel = 1.0, normalize: Flag = True) -> Float[Tensor, "
     >>> merge_tensor("linear", torch.tensor([[1.0, 4.0], [3.0, 0.0]]), weight=[3, 1])
     tensor([1.5000, 3.0000])
     """
-    if not normalize:
-        return weight  # type: ignore[no-any-return]
-    total = float(weight.sum())
-    if abs(total) <= CANCELLED * float(weight.abs().sum()):
-        raise ParameterError(
-            f"linear cannot average with weights {', '.join(f'{each:g}' for each in weight.tolist())}",
-            must_be="weights whose sum is not zero",
-            fix="change the weights, or write `normalize: false` for their plain sum",
-        )
-    return weight / total  # type: ignore[no-any-return]
+    return weight / weight.sum() if normalize else weight  # type: ignore[no-any-return]

@@ -11,9 +11,7 @@ from merging.methods.parameters import Flag, Measured, Number, PerModel, PerMode
 Shares = PerModelShare
 
 
-def band_ranks(
-    x: Float[Tensor, "models n"], *, measured: Measured, density: Shares, gamma: Shares
-) -> Int[Tensor, "..."]:
+def band_ranks(x: Float[Tensor, "models n"], *, measured: Measured, density: Shares, gamma: Shares) -> Tensor:
     """Second counting round: the lower bits around both ends of each model's band."""
     coarse = measured["coarse_magnitudes"]
     return fine_magnitudes(x, coarse, _ranks(coarse, density, gamma))
@@ -56,6 +54,8 @@ def breadcrumbs(
 
     merged = base + lambda sum_i weight_i band_i
 
+    Use it where single large changes are outliers rather than learnt; `breadcrumbs_rows` is the official code's.
+
     weight: coefficient of each task vector
     density: share of each task vector's entries that is kept; the paper keeps 0.09 to 0.14
     gamma: share of each task vector's largest entries that is dropped
@@ -70,8 +70,8 @@ def breadcrumbs(
     tensor([0., 0., 2., 3.])
     """
     total = float(weight.sum())
-    scale = lambda_ / total if normalize and abs(total) >= 1e-8 else lambda_
-    return sum_models(weighted_bands(task_vectors, measured, weight, rescale)).mul_(scale)
+    bands = sum_models(weighted_bands(task_vectors, measured, weight, rescale))
+    return bands.mul_(lambda_ / total if normalize and abs(total) >= 1e-8 else lambda_)
 
 
 def weighted_bands(

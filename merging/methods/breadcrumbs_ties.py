@@ -24,6 +24,8 @@ def breadcrumbs_ties(
 ) -> Float[Tensor, "*shape"]:
     """Breadcrumbs' bands, merged with the sign election and the disjoint mean of TIES.
 
+    Use it where both outliers and disagreeing signs are a problem; otherwise `breadcrumbs` or `ties` alone.
+
     weight: coefficient of each task vector, in the vote as well
     density: share of each task vector's entries that is kept
     gamma: share of each task vector's largest entries that is dropped

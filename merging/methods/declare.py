@@ -9,7 +9,7 @@ span     keyword parameters only -> (models,) coefficients c; the engine compute
          in one linear pass, plus (sum c - 1) anchor when it sees models. The anchor is the base model when the method
          sees task vectors, else the first operand.
 element  (models, *any) float32 -> (*any) float32; any cut of the entries may arrive
-row      (models, rows, columns) -> (rows, columns); whole last-axis rows; a tensor of one axis is one row
+row      (models, rows, columns) -> (rows, columns); whole last-axis rows, in rounds as well; one axis is one row
 matrix   (models, rows, columns) -> (rows, columns); a whole matrix (see `matrices`); `elsewhere`, a span rule with some
          of the same parameters, is for all tensors that are none
 tensor   (models, *shape) -> (*shape); the whole tensor
@@ -48,16 +48,47 @@ GIVEN = ("measured", "random")
 
 @dataclass(frozen=True)
 class only_if:
-    """A measuring round that is taken only where a parameter has an effect: a flag is true, a share is below 1."""
+    """A measuring round that is taken only where a parameter has an effect: a flag is true, a share is below 1.
+
+    `when` says what calls for the round where that is something else. Conditions nest.
+    """
 
     parameter: str
-    round: Rule
+    round: Rule | only_if
+    when: Callable[[Any], bool] | None = None
 
-    def is_taken(self, value: Any) -> bool:
-        """Whether this value of the parameter, of one model or of each, calls for the round."""
-        if isinstance(value, bool):
-            return value
-        return any(each < 1 for each in value) if isinstance(value, tuple | list) else value < 1
+    def is_taken(self, values: Mapping[str, Any]) -> bool:
+        """Whether these values, each of all models or of one after the other, call for the round."""
+        value = values[self.parameter]
+        several = value if isinstance(value, tuple | list) else (value,)
+        called = any(map(self.when or _has_effect, several))
+        return called and (not isinstance(self.round, only_if) or self.round.is_taken(values))
+
+    @property
+    def rule(self) -> Rule:
+        """The round itself."""
+        return self.round.rule if isinstance(self.round, only_if) else self.round
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The parameters that decide."""
+        return (self.parameter, *(self.round.parameters if isinstance(self.round, only_if) else ()))
+
+
+def _has_effect(value: Any) -> bool:
+    return bool(value if isinstance(value, bool) else value < 1)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A finished merge as its ledger tells it, over the whole model.
+
+    `norms` are the lengths of what the method saw of each input, `length` that of what it merged, before any finish.
+    """
+
+    parameters: Mapping[str, Any]
+    norms: tuple[float, ...]
+    length: float
 
 
 @dataclass(frozen=True)
@@ -73,6 +104,10 @@ class Needs:
               without a tensor argument reads nothing: it is worked out once from the sums before it.
     finish    (tally, apply): tally(merged) -> tensor adds up over all tensors; apply(merged, total) is elementwise.
     companions  names of the checkpoints of statistics that every model brings along.
+    continued   parameter values with which a merge of its own result and one more model is that of all models at once;
+                a tuple holds one for the result and one for the model.
+    refuses   raises ParameterError for values, each within its bounds, that do not go together; it is given all of
+              them, per-model ones as lists, and the number of operands.
     instead   (parameter, value, method): with that value of the parameter a tensor is merged by the other method, which
               takes the same parameters.
     """
@@ -88,14 +123,13 @@ class Needs:
     elsewhere: Rule | None = None
     companions: tuple[str, ...] = ()
     instead: tuple[tuple[str, Any, str], ...] = ()
+    continued: Callable[[Earlier], Mapping[str, Any]] | None = None
+    refuses: Callable[[Mapping[str, Any], int], None] | None = None
 
     def rounds(self, parameters: Mapping[str, Any]) -> tuple[Rule, ...]:
         """The measuring rounds that these parameter values call for, in order."""
-        rounds = (
-            (step.round if step.is_taken(parameters[step.parameter]) else None) if isinstance(step, only_if) else step
-            for step in self.measure
-        )
-        return tuple(step for step in rounds if step is not None)
+        taken = [step for step in self.measure if not isinstance(step, only_if) or step.is_taken(parameters)]
+        return tuple(step.rule if isinstance(step, only_if) else step for step in taken)
 
 
 @dataclass(frozen=True)
@@ -116,6 +150,18 @@ class Method:
     def rule(self, reach: Reach) -> Rule:
         """The function for tensors of that reach."""
         return self.needs.elsewhere if self.needs.elsewhere and reach == "span" else self.function
+
+    def require(self, values: Mapping[str, Any], models: int) -> None:
+        """Raise ParameterError where values that are good one by one do not go together."""
+        if self.needs.refuses:
+            known = {**self.defaults(), **values}
+            listed = {name: self._listed(name, value, models) for name, value in known.items()}
+            self.needs.refuses(listed, models)
+
+    def _listed(self, name: str, value: Any, models: int) -> Any:
+        if not self.parameters[name].kind.per_model:
+            return value
+        return list(value) if isinstance(value, tuple | list) else [value] * models
 
     def stand_in(self, values: Mapping[str, Any]) -> str:
         """Name of the method that merges with these parameter values: this one, or another that it names."""
@@ -157,13 +203,13 @@ def merge_method(name: str, *, paper: str, aliases: tuple[str, ...] = (), **need
 
 def _parameters(function: Callable[..., Any], needs: Needs) -> dict[str, Parameter]:
     """Keyword parameters of a method and of its rounds; a round repeats a parameter without a default."""
-    rounds = [step.round if isinstance(step, only_if) else step for step in needs.measure]
+    rounds = [step.rule if isinstance(step, only_if) else step for step in needs.measure]
     others = [needs.elsewhere] if needs.elsewhere else []
     found: dict[str, Parameter] = {}
     for step in (function, *rounds, *others, *(needs.finish or ())):
         for argument in inspect.signature(step).parameters.values():
             kind = None if argument.name in (*GIVEN, *needs.companions) else _kind(step, argument)
-            name = argument.name.rstrip("_")
+            name = (kind.key if kind else "") or argument.name.rstrip("_")
             if kind is not None and name not in found:
                 says = _explained(function, name)
                 found[name] = Parameter(name, argument.name, kind, argument.default, says)

@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """Bounds and scope of a parameter. A per-model parameter may differ from model to model."""
+    """Bounds and scope of a parameter. A per-model parameter may differ from model to model.
+
+    `key` is what recipes call it where another tool's name is not ours; else the argument's name.
+    """
 
     type: Literal["number", "count", "flag", "choice"]
     per_model: bool = False
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    key: str = ""
 
     @property
     def is_share(self) -> bool:
@@ -48,6 +52,7 @@ class Kind:
 PerModel: TypeAlias = Annotated[Any, Kind("number", per_model=True)]
 PerModelShare: TypeAlias = Annotated[Any, Kind("number", per_model=True, minimum=0.0, maximum=1.0)]
 Number: TypeAlias = Annotated[float, Kind("number")]
+NonNegative: TypeAlias = Annotated[float, Kind("number", minimum=0.0)]
 Share: TypeAlias = Annotated[float, Kind("number", minimum=0.0, maximum=1.0)]
 Count: TypeAlias = Annotated[int, Kind("count", minimum=1)]
 Flag: TypeAlias = Annotated[bool, Kind("flag")]

@@ -13,6 +13,9 @@ def passthrough(*, scale: PerModel = 1.0) -> Float[Tensor, " models"]:
 
     merged = scale x
 
+    Use it to stack layers of models with `slices`, to drop layers, and to switch blocks off. A slice with two ranges of
+    one model as sources and `linear` as method merges layers in depth.
+
     scale: factor of every entry; 0 on a projection back into the residual stream switches its block off
 
     >>> import torch

@@ -26,6 +26,9 @@ def slerp(*, measured: Measured, t: Number) -> Float[Tensor, " models"]:
     Lengths are those of x and y, not normalised. Where |cos(theta)| > 0.9995, as between most fine-tunes of one model,
     and where a tensor is zero, the straight line (1 - t) x + t y is taken. Values outside [0, 1] extrapolate.
 
+    Use it to blend two models of one kind, layer by layer if `t` is a gradient. Fine-tunes of one base are nearly
+    parallel, so for them it is `linear` with two weights.
+
     t: fraction of the way; 0 gives the base model, 1 the other
 
     >>> import torch

@@ -26,6 +26,9 @@ def task_arithmetic(
 
     With `normalize` the sum is divided by sum_i weight_i, unless that is zero. A negative weight forgets a task.
 
+    Use it first: with the scale searched on validation data it is as good as most methods that trim or elect where the
+    tasks hardly overlap, and costs one reading. The best scale falls as models are added.
+
     weight: coefficient of each task vector; the paper gives all the same, 0.3 to 0.4 for eight tasks
     normalize: divide by the sum of the weights
     lambda: scale of the merged task vector

@@ -66,6 +66,8 @@ def ties(
     0. Weights vote, so a negative one votes for the opposite sign, and stay signed in the divisor; where that is
     exactly 0 nothing is divided. Defaults are mergekit's, which trims nothing; the paper keeps 0.2.
 
+    Use it where task vectors disagree in sign, with a density of 0.1 to 0.5; `ties_global` is the paper's trimming.
+
     weight: coefficient of each task vector, in the vote as well
     density: share of each task vector's entries that is kept
     normalize: divide by the sum of the agreeing weights

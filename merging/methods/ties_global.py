@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from merging.algebra.signs import disjoint_mean, disjoint_sum, elect_sign, sum_models
+from typing import Literal
+
+from merging.algebra.signs import disjoint_max, disjoint_mean, disjoint_sum, elect_sign, sum_models
 from merging.algebra.sparsify import coarse_magnitudes, fine_magnitudes, keep_largest, order_statistics
 from merging.lazy import Float, Int, Tensor, torch
 from merging.methods.declare import merge_method, only_if
@@ -36,6 +38,7 @@ def ties_global(
     measured: Measured,
     weight: PerModel = 1.0,
     density: PerModelShare = 0.2,
+    aggregate: Literal["mean", "sum", "max"] = "mean",
     normalize: Flag = True,
     lambda_: Number = 1.0,
 ) -> Float[Tensor, "*shape"]:
@@ -46,12 +49,16 @@ def ties_global(
     merged    = base + lambda sum_i weight_i trimmed_i / sum_i weight_i,  over the i whose weight_i trimmed_i has `sign`
 
     The threshold is the paper's code's, which keeps one entry more than the share, and all that equal it; density 1
-    keeps everything. Weights of 1 give the paper's mean over the number of agreeing models. Small tensors with large
+    keeps everything. Weights of 1 give the paper's mean over the number of agreeing models. Its other two aggregations
+    are the sum, and the weight_i trimmed_i of largest magnitude among those that agree. Small tensors with large
     changes, biases and norms, survive here and are cut by `ties`.
+
+    Use it as the paper's TIES: one threshold keeps more of the tensors that changed more. `ties` agrees with mergekit.
 
     weight: coefficient of each task vector, in the vote as well
     density: share of all the model's entries that is kept
-    normalize: divide by the sum of the agreeing weights; without, the paper's disjoint sum
+    aggregate: what is made of the changes that agree: their mean, sum, or the largest
+    normalize: divide the mean by the sum of the agreeing weights; without, it is the sum
     lambda: scale of the merged task vector; the paper searches 0.8 to 2.5
 
     >>> import torch
@@ -61,7 +68,10 @@ def ties_global(
     """
     trimmed = _trim(task_vectors, measured, weight, density)
     sign = elect_sign(trimmed, tie=1 if float(measured["balance"]) > 0 else -1)
-    merged = disjoint_mean(trimmed, sign, weight) if normalize else disjoint_sum(trimmed, sign)
+    if aggregate == "max":
+        return disjoint_max(trimmed, sign).mul_(lambda_)
+    divides = normalize and aggregate == "mean"
+    merged = disjoint_mean(trimmed, sign, weight) if divides else disjoint_sum(trimmed, sign)
     return merged.mul_(lambda_)
 
 

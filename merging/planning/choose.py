@@ -72,9 +72,13 @@ def choose(job: Job, models: Sequence[Checkpoint]) -> Choice:
     read = once * (1 + len(steps)) + spooled
     if spooled and job.base:
         read += models[job.base.model].specs[job.base.name].nbytes
-    buffers = (len(job.sources) + SPARE_BUFFERS) * (MEASURING_BLOCK if steps else BLOCK) * FLOAT32_BYTES
+    beside = [models[each.model].specs[each.name] for group in job.companions.values() for each in group]
+    read += sum(spec.nbytes for spec in beside)
+    buffers = (len(job.sources) + len(beside) + SPARE_BUFFERS) * (MEASURING_BLOCK if steps else BLOCK) * FLOAT32_BYTES
     reach = method.reach(job.spec.shape, job.role)
     held = _held_bytes(job, method, reach)
+    if reach == "matrix":
+        held += MATRIX_COPIES * FLOAT32_BYTES * sum(spec.entries for spec in beside)
     return Choice(_kind(method, reach), tuple(step.__name__ for step in steps), read, written, spooled, buffers, held)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from merging.checkpoint.tensors import TensorSpec, promote
-from merging.errors import MergingError, ParameterError, Problems, RecipeError
+from merging.errors import MatchError, MergingError, ParameterError, Problems, RecipeError
 from merging.methods.declare import Method, find_method, only_if
-from merging.planning.inputs import Inputs
+from merging.planning.inputs import Input, Inputs
 from merging.planning.matching import Match
-from merging.planning.plan import Job, Value
+from merging.planning.plan import Job, Operand, Value
 from merging.recipe.recipe import Recipe
 from merging.recipe.settings import Settings
 
@@ -29,6 +30,7 @@ class JobMaker:
         self._inputs = inputs
         self._wanted_dtype = recipe.out_dtype or recipe.dtype
         self._problems: dict[str, MergingError] = {}
+        self._judged: set[int] = set()
 
     @property
     def problems(self) -> list[MergingError]:
@@ -51,7 +53,29 @@ class JobMaker:
         spec = self._stored(match.spec, {self._inputs.spec(operand).dtype for operand in sources})
         if _is_identity(method, values):
             return replace(self._job(match, spec), note=match.note or "one model, unchanged")
-        return self._job(match, spec, method.name, values)
+        return replace(self._job(match, spec, method.name, values), companions=self._companions(method, match))
+
+    def _companions(self, method: Method, match: Match) -> dict[str, tuple[Operand, ...]]:
+        """The statistics of one tensor, by name; those that are not there or do not fit are problems."""
+        reach = method.reach(match.spec.shape, match.place.role)
+        found: dict[str, tuple[Operand, ...]] = {}
+        for name in () if reach == "span" else method.needs.companions:
+            held = [self._companion(source.companions[name], match, reach) for source in match.section.operands]
+            if all(held):
+                found[name] = tuple(each for each in held if each)
+        return found
+
+    def _companion(self, statistics: Input, match: Match, reach: str) -> Operand | None:
+        name, shape = match.spec.name, tuple(match.spec.shape)
+        sides = {(side, side) for side in (shape[0], prod(shape[1:]))} if reach == "matrix" else {shape}
+        spec = statistics.specs.get(name)
+        if spec is not None and tuple(spec.shape) in sides:
+            return Operand(statistics.index, name)
+        expected = " or ".join(str(list(side)) for side in sorted(sides))
+        what = f"has no tensor {name}" if spec is None else f"holds {name} in shape {list(spec.shape)}"
+        problem = MatchError(f"{statistics.key} {what}", where=statistics.checkpoint.location, must_be=expected)
+        self._problems.setdefault(f"{statistics.key}{what}", problem)
+        return None
 
     def _job(self, match: Match, spec: TensorSpec, method: str = "", values: Mapping[str, Value] | None = None) -> Job:
         return Job(
@@ -72,12 +96,24 @@ class JobMaker:
         dtype = self._wanted_dtype or promote(inputs)
         return spec if spec.dtype == dtype else replace(spec, dtype=dtype)
 
+    def _require(self, method: Method, values: dict[str, Value], models: int) -> None:
+        """Equal values are one object, and judged once."""
+        if method.needs.refuses and id(values) not in self._judged:
+            try:
+                method.require(values, models)
+            except ParameterError as problem:
+                where = self._recipe.where("parameters")
+                raise ParameterError(problem.what, where=where, must_be=problem.must_be, fix=problem.fix) from None
+            self._judged.add(id(values))
+
     def _values(self, method: Method, match: Match) -> dict[str, Value] | None:
         keys = [source.key for source in match.section.operands]
         try:
-            return self._settings[method.name].at(
+            values = self._settings[method.name].at(
                 tensor=match.asks, fraction=match.fraction, slice_index=match.section.index, operands=keys
             )
+            self._require(method, values, len(keys))
+            return values
         except Problems as several:
             self._problems.update({str(problem): problem for problem in several.problems})
         except ParameterError as problem:
@@ -128,8 +164,8 @@ def whole_model_problems(recipe: Recipe, method: Method, jobs: Sequence[Job]) ->
 
 def measuring_parameters(method: Method) -> list[str]:
     """Parameters that the measuring rounds take, or that decide whether one is taken."""
-    flags = [step.parameter for step in method.needs.measure if isinstance(step, only_if)]
-    steps = [step.round if isinstance(step, only_if) else step for step in method.needs.measure]
+    flags = [name for step in method.needs.measure if isinstance(step, only_if) for name in step.parameters]
+    steps = [step.rule if isinstance(step, only_if) else step for step in method.needs.measure]
     taken = {name for step in steps for name in inspect.signature(step).parameters}
     return [name for name, knob in method.parameters.items() if knob.argument in taken or name in flags]
 

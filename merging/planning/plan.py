@@ -30,7 +30,8 @@ class Job:
     task vectors). copy: the first operand, cast to the output dtype if that differs; the other operands are only
     compared with it, so that the ledger can say where they differ. Per-model parameter values are tuples aligned with
     `operands`. `counted` is False for a tied duplicate, which must not enter statistics over the model twice.
-    `note` says in a few words why this tensor is treated so; empty for the ordinary case.
+    `companions` are statistics by name, a tensor for each operand. `note` says in a few words why this tensor is
+    treated so; empty for the ordinary case.
     """
 
     spec: TensorSpec
@@ -43,6 +44,7 @@ class Job:
     role: str = ""
     counted: bool = True
     note: str = ""
+    companions: Mapping[str, tuple[Operand, ...]] = field(default_factory=dict)
 
     @property
     def sources(self) -> tuple[Operand, ...]:
@@ -99,4 +101,9 @@ def job_data(job: Job) -> dict[str, Any]:
         "role": job.role,
         "counted": job.counted,
         "note": job.note,
+        **({"companions": _companion_data(job)} if job.companions else {}),
     }
+
+
+def _companion_data(job: Job) -> dict[str, Any]:
+    return {name: [[each.model, each.name] for each in operands] for name, operands in job.companions.items()}

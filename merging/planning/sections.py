@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from merging.errors import MergingError, RecipeError
 from merging.methods.declare import Method
@@ -13,10 +13,11 @@ from merging.recipe.recipe import Recipe
 
 @dataclass(frozen=True)
 class Source:
-    """A model, and the first of its layers that a slice takes."""
+    """A model, the first of its layers that a slice takes, and the statistics that it brings along."""
 
     model: Input
     first: int = 0
+    companions: Mapping[str, Input] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> str:
@@ -50,7 +51,10 @@ def make_sections(recipe: Recipe, method: Method, inputs: Inputs) -> tuple[list[
     """The sections of the output in order; one when the recipe lists whole models."""
     problems: list[MergingError] = []
     if recipe.models:
-        sources = [Source(inputs[entry.source]) for entry in recipe.models]
+        sources = [
+            Source(inputs[entry.source], 0, {name: inputs[path] for name, path in entry.companions.items()})
+            for entry in recipe.models
+        ]
         base = Source(inputs[recipe.base_model]) if recipe.base_model else None
         if base is not None and base not in sources and method.needs.base != "unused":
             # An unlisted base model takes part as if it stood at the end of the list.

@@ -10,13 +10,16 @@ from merging.methods.parameters import REQUIRED
 from merging.recipe.recipe import KeyPath, Parameters, Recipe, Setting
 from merging.recipe.settings import missing_value, scope, where_setting
 
+# Methods that an error names as owners of a parameter.
+MOST_NAMED = 5
+
 
 def check_parameters(recipe: Recipe, method: Method, *, lenient: bool = False) -> list[MergingError]:
     """Everything that `method` refuses in the recipe's parameters: unknown, misplaced, out of bounds, missing.
 
     `lenient` passes over unknown parameters, which `parameter_warnings` then lists.
     """
-    problems: list[MergingError] = [*_base_problems(recipe, method)]
+    problems: list[MergingError] = [*_base_problems(recipe, method), *_companion_problems(recipe, method)]
     for path, block, of_one_model in recipe.blocks():
         for name in block:
             known = name in method.parameters
@@ -110,13 +113,42 @@ def _base_problems(recipe: Recipe, method: Method) -> Iterator[MergingError]:
         )
 
 
+def _companion_problems(recipe: Recipe, method: Method) -> Iterator[MergingError]:
+    wanted = set(method.needs.companions)
+    listed = ", ".join(method.needs.companions)
+    if wanted and recipe.slices:
+        yield RecipeError(
+            f"{method.name} needs {listed} of every model, which slices cannot name",
+            where=recipe.where("slices"),
+            fix="list the models under `models:`, each with `companions:`",
+        )
+    for i, entry in enumerate(recipe.models):
+        if entry.source == recipe.base_model and not _base_takes_part(method):
+            continue
+        for name in sorted(wanted - set(entry.companions)):
+            yield RecipeError(
+                f"{method.name} needs {name} of {entry.source}",
+                where=recipe.where("models", i),
+                must_be=f"`companions: {{{name}: checkpoint}}`",
+                fix=f"name the checkpoint that holds this model's {name}",
+            )
+        for name in sorted(set(entry.companions) - wanted):
+            yield RecipeError(
+                f"{method.name} has no companion {name!r}",
+                where=recipe.where("models", i, "companions", name),
+                must_be=listed or "no companions",
+                fix="delete the line",
+            )
+
+
 def _unknown(recipe: Recipe, method: Method, path: KeyPath) -> ParameterError:
     name = str(path[-1])
     close = nearest(name, method.parameters, count=1)
     others = [other.name for other in all_methods().values() if name in other.parameters]
     fix = f"did you mean {close[0]!r}?" if close else "delete the line"
     if others and not close:
-        fix += f"; {name!r} belongs to {', '.join(others)}"
+        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+        fix += f"; {name!r} belongs to {', '.join(others[:MOST_NAMED])}{more}"
     must_be = "one of " + ", ".join(method.parameters) if method.parameters else "no parameters"
     return ParameterError(
         f"{method.name} has no parameter {name!r}", where=recipe.where(*path), must_be=must_be, fix=fix

@@ -147,7 +147,11 @@ def _build(data: Mapping[str, Any], places: Places, file: str | None, ignored: t
     return Recipe(
         method=data["merge_method"],
         models=tuple(
-            ModelEntry(_reference(entry["model"]), _parameters(entry.get("parameters")))
+            ModelEntry(
+                _reference(entry["model"]),
+                _parameters(entry.get("parameters")),
+                {name: _reference(written) for name, written in (entry.get("companions") or {}).items()},
+            )
             for entry in data.get("models") or ()
         ),
         slices=tuple(_slice(piece) for piece in data.get("slices") or ()),

@@ -87,10 +87,14 @@ Parameters: TypeAlias = Mapping[str, tuple[Setting, ...]]
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """One model of `models`, with the parameter values that hold for it alone."""
+    """One model of `models`, with the parameter values that hold for it alone.
+
+    `companions` are checkpoints of statistics that a method asks for, by the names it gives them.
+    """
 
     source: str
     parameters: Parameters = field(default_factory=dict)
+    companions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,9 @@ class Recipe:
 
     def mentions(self) -> Iterator[tuple[KeyPath, str]]:
         """Every naming of a model with its path: inputs first, then base models."""
-        yield from ((("models", i, "model"), entry.source) for i, entry in enumerate(self.models))
+        for i, entry in enumerate(self.models):
+            yield ("models", i, "model"), entry.source
+            yield from ((("models", i, "companions", name), path) for name, path in entry.companions.items())
         for i, piece in enumerate(self.slices):
             yield from ((("slices", i, "sources", k, "model"), each.source) for k, each in enumerate(piece.sources))
         if self.base_model is not None:
@@ -179,7 +185,7 @@ class Recipe:
         """The canonical recipe as JSON data, in the dialect's own keys; what is left at its default is left out."""
         data: dict[str, Any] = {}
         if self.models:
-            data["models"] = [{"model": entry.source, **_block(entry.parameters)} for entry in self.models]
+            data["models"] = [_entry_data(entry) for entry in self.models]
         if self.slices:
             data["slices"] = [_slice_data(piece) for piece in self.slices]
         data["merge_method"] = self.method
@@ -205,6 +211,11 @@ class Recipe:
         from merging.recipe.text import write_yaml
 
         return write_yaml(self.data())
+
+
+def _entry_data(entry: ModelEntry) -> dict[str, Any]:
+    companions = {"companions": dict(entry.companions)} if entry.companions else {}
+    return {"model": entry.source, **companions, **_block(entry.parameters)}
 
 
 def _slice_data(piece: Slice) -> dict[str, Any]:

@@ -127,7 +127,17 @@ _DTYPE: Shape = {
 
 _MODEL: Shape = {
     "type": "object",
-    "properties": {"model": _REFERENCE, "parameters": PARAMETERS},
+    "properties": {
+        "model": _REFERENCE,
+        "parameters": PARAMETERS,
+        "companions": {
+            "type": ["object", "null"],
+            "properties": {},
+            "additionalProperties": _REFERENCE,
+            "must_be": "a block of `name: checkpoint` lines",
+            "description": "Statistics of the model that the method asks for, such as `fisher: path`.",
+        },
+    },
     "required": ["model"],
     "additionalProperties": False,
     "must_be": "`model:`, with `parameters:` or without",

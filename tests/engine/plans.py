@@ -9,11 +9,15 @@ from typing import Any
 import torch
 
 from merging.algebra.randomness import Place, keep_random
+from merging.checkpoint.sink import MemorySink
 from merging.checkpoint.tensors import MemoryCheckpoint, TensorSpec, promote
+from merging.engine.run import run
 from merging.methods import declare
 from merging.methods.declare import merge_method
 from merging.methods.parameters import PerModel
 from merging.planning.plan import Job, Operand, Plan
+
+SHAPES = {"embed": (33, 20), "layers.0.w": (20, 70), "layers.0.b": (70,), "scale": (), "none": (0, 5), "row": (1, 5000)}
 
 
 def models(
@@ -31,7 +35,9 @@ def models(
 
 def plan_of(method: str, checkpoints: list[MemoryCheckpoint], dtype: str | None = None, **values: Any) -> Plan:
     """Every tensor of the first model (the base) merged by `method`; parameters as for a recipe."""
-    sees_tasks = declare.find_method(method).needs.sees == "task_vectors"
+    declared = declare.find_method(method)
+    sees_tasks = declared.needs.sees == "task_vectors"
+    statistics = [_statistics(declared, checkpoints[0], i) for i in range(len(checkpoints) - sees_tasks)]
     jobs = []
     for name, spec in checkpoints[0].specs.items():
         everyone = [Operand(i, name) for i in range(len(checkpoints))]
@@ -44,9 +50,49 @@ def plan_of(method: str, checkpoints: list[MemoryCheckpoint], dtype: str | None 
                 everyone[0] if sees_tasks else None,
                 method,
                 values,
+                companions={
+                    key: tuple(Operand(len(checkpoints) + i, name) for i in range(len(statistics)))
+                    for key in declared.needs.companions
+                    if name in statistics[0].specs
+                },
             )
         )
-    return Plan({"merge_method": method}, tuple(checkpoints), tuple(jobs), {}, None)
+    held = (*checkpoints, *(each for each in statistics if declared.needs.companions))
+    return Plan({"merge_method": method}, held, tuple(jobs), {}, None)
+
+
+def _statistics(method: declare.Method, model: MemoryCheckpoint, seed: int) -> MemoryCheckpoint:
+    """What a method with a companion may ask for: a positive number per entry, or inner products of inputs."""
+    generator = torch.Generator().manual_seed(seed)
+    made = {}
+    for name, spec in model.specs.items():
+        if method.reach(spec.shape) == "matrix":
+            inputs = torch.randn(3 * spec.shape[-1], spec.shape[-1], generator=generator)
+            made[name] = inputs.T @ inputs
+        elif method.reach(spec.shape) != "span":
+            made[name] = torch.rand(spec.shape, generator=generator) + 0.5
+    return MemoryCheckpoint(made, location=f"statistics{seed}")
+
+
+def merged(plan: Plan, **options: int) -> dict[str, torch.Tensor]:
+    """The plan's output in memory."""
+    sink = MemorySink([job.spec for job in plan.jobs])
+    for _ in run(plan, sink, allow_unused=True, **options):
+        pass
+    return sink.tensors()
+
+
+def plan_for(name: str, dtype: torch.dtype = torch.float32) -> Plan:
+    """A plan the method's declaration allows: as many models as it takes, its defaults, a middle for what has none."""
+    method = declare.find_method(name)
+    _, most = method.needs.inputs
+    alone = method.needs.sees == "models"
+    count = 3 if most is None else most - 1 if alone else most
+    values = {key: 0.3 for key in method.parameters if key not in method.defaults()}
+    if "density" in method.parameters:
+        values["density"] = 0.4
+    shapes = {key: shape for key, shape in SHAPES.items() if name != "test_transposed_mean" or len(shape) == 2}
+    return plan_of(name, models(shapes, count, dtype), **values)
 
 
 @contextmanager

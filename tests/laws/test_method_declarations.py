@@ -51,6 +51,7 @@ def test_a_method_explains_itself(name):
     assert re.fullmatch(r"arXiv:\d{4}\.\d{4,5}|doi:10\.\S+", method.paper)
     assert method.summary.endswith(".")
     assert "merged" in method.theorem or name in method.theorem
+    assert "Use it" in method.theorem, f"{name} does not say when to use it"
     for key, knob in method.parameters.items():
         assert knob.says, f"{name} does not explain {key}: the docstring wants a line '{key}: what it is'"
 

@@ -43,7 +43,8 @@ parameters:
         ("toy has no parameter 't'", "recipe line 11, column 3, parameters.t"),
     ]
     assert problems[0].fix == "did you mean 'density'?"
-    assert problems[5].fix == "delete the line; 't' belongs to slerp"
+    assert problems[5].fix and problems[5].fix.startswith("delete the line; 't' belongs to ")
+    assert "slerp" in problems[5].fix
 
 
 def test_lenient_checking_lists_unknown_parameters_as_warnings() -> None:

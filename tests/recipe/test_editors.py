@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from merging.methods.declare import find_method
+from merging.methods.declare import all_methods, find_method
+from merging.methods.describe import example
 from merging.recipe.checks import check_parameters, parameter_warnings
 from merging.recipe.editors import recipe_schema
 from merging.recipe.recipe import Recipe
@@ -46,10 +47,11 @@ def test_an_example_is_read_checked_and_valid(path: Path, validator: Any) -> Non
     assert read_recipe(recipe.text()) == recipe
 
 
-def test_there_is_an_example_of_every_method() -> None:
-    from merging.methods.declare import all_methods
-
-    assert {find_method(read_recipe(path).method).name for path in EXAMPLES} >= set(all_methods())
+@pytest.mark.parametrize("name", all_methods())
+def test_the_recipe_that_documents_a_method_is_read_checked_and_valid(name: str, validator: Any) -> None:
+    recipe = read_recipe(example(find_method(name)))
+    assert check_parameters(recipe, find_method(name)) == []
+    validator.validate(recipe.data())
 
 
 @pytest.mark.parametrize(

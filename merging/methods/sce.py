@@ -1,0 +1,100 @@
+"""SCE: select the entries on which models differ most, calculate weights from them, erase minority signs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from merging.algebra.masks import variance
+from merging.algebra.signs import agreeing_weights, disjoint_mean, disjoint_sum, elect_sign
+from merging.algebra.sparsify import coarse_magnitudes, fine_magnitudes, order_statistics
+from merging.lazy import Float, Int, Tensor, torch
+from merging.methods.declare import merge_method, only_if
+from merging.methods.parameters import Measured, Share, Unused
+
+# Below this sum of mean squares mergekit takes equal weights; below this sum of weights it divides by it.
+MERGEKIT_FLOOR = 1e-6
+
+
+def coarse_variances(x: Float[Tensor, "models n"]) -> Int[Tensor, "one uppers"]:
+    """First counting round: the upper bits of the variances, and how many of these are not zero."""
+    spread = variance(x)[None]
+    return torch.cat([coarse_magnitudes(spread), spread.count_nonzero(1)[:, None]], 1)
+
+
+def fine_variances(x: Float[Tensor, "models n"], *, measured: Measured, select_topk: Share) -> Int[Tensor, "..."]:
+    """Second counting round: the lower bits around the threshold."""
+    coarse = measured["coarse_variances"]
+    return fine_magnitudes(variance(x)[None], coarse[:, :-1], _rank(coarse, select_topk))
+
+
+def threshold(*, measured: Measured, select_topk: Share) -> Float[Tensor, " one"]:
+    """The smallest variance that is selected."""
+    coarse = measured["coarse_variances"]
+    return order_statistics(coarse[:, :-1], measured["fine_variances"], _rank(coarse, select_topk))[0]
+
+
+def energies(x: Float[Tensor, "models n"], *, measured: Measured) -> Float[Tensor, "models parts"]:
+    """Third round: sum of squares of each model's selected entries, and the number of all entries."""
+    squares = torch.linalg.vector_norm(_selected(x, measured), dim=1, dtype=torch.float64).square()
+    return torch.stack([squares, torch.full_like(squares, x.shape[1])], 1)
+
+
+SCE_ROUNDS = (*(only_if("select_topk", step) for step in (coarse_variances, fine_variances, threshold)), energies)
+
+
+@merge_method("sce", paper="arXiv:2408.07990", sees="task_vectors", reach="element", measure=SCE_ROUNDS)
+def sce(
+    task_vectors: Float[Tensor, "models *shape"],
+    *,
+    measured: Measured,
+    select_topk: Share = 1.0,  # noqa: ARG001
+    variant: Literal["paper", "fuseai", "mergekit"] = "paper",
+    int8_mask: Unused = False,  # noqa: ARG001
+) -> Float[Tensor, "*shape"]:
+    """Select, calculate, erase: task vectors weighted by their mean squares, minority signs left out.
+
+    selected_i = tau_i where the variance over the models is among the int(select_topk m) largest, m of them not zero
+    weight_i   = sum of squares of selected_i over all entries, divided by that of all models; equal where all are zero
+    sign       = sign(sum_i selected_i), + where that is 0
+    merged     = base + sum_i weight_i selected_i / sum_i weight_i,  over the i whose selected_i has `sign`
+
+    All entries whose variance equals the smallest selected are selected. Models without any variance, one alone or all
+    equal, are selected whole. Variant fuseai, the authors' code, selects for the weights alone and merges all entries.
+    Variant mergekit takes equal weights where the mean squares add up to less than 1e-6, as those of most language
+    models do, and divides by no less than 1e-6: the size of the changes matters to it. Both serve to reproduce a merge.
+
+    Use it for fine-tunes of one base that differ in how much they changed, the larger change leading, tensor by tensor;
+    not where a small change matters as much as a large one, which `ties` respects.
+
+    select_topk: share of the entries with any variance that is selected; the paper takes 0.1, mergekit all
+    variant: paper; fuseai, which merges what was not selected as well; or mergekit, with its absolute thresholds
+    int8_mask: no effect; a storage type in other tools
+
+    >>> import torch
+    >>> from merging.methods.apply import merge_tensor
+    >>> merge_tensor("sce", torch.tensor([[3.0, 1.0, 0.0], [1.0, -2.0, 0.0]]), torch.zeros(3))
+    tensor([ 2.3333, -2.0000,  0.0000])
+    """
+    x = task_vectors if variant == "fuseai" else _selected(task_vectors, measured)
+    squares, entries = measured["energies"].unbind(1)
+    total = squares.sum()
+    equal = total == 0 or (variant == "mergekit" and total < MERGEKIT_FLOOR * entries[0])
+    weight = (torch.full_like(squares, 1 / len(x)) if equal else squares / total).to(x)
+    weight = weight.reshape(-1, *[1] * (x.ndim - 1))
+    sign = elect_sign(x)
+    if variant == "mergekit":
+        return disjoint_sum(x * weight, sign).div_(agreeing_weights(x, sign, weight).clamp_(min=MERGEKIT_FLOOR))
+    return disjoint_mean(x * weight, sign, weight)
+
+
+def _selected(x: Float[Tensor, "models *shape"], measured: Measured) -> Float[Tensor, "models *shape"]:
+    if "threshold" not in measured:
+        return x
+    spread = variance(x)
+    return x * torch.ge(spread, measured["threshold"], out=spread)
+
+
+def _rank(coarse: Int[Tensor, "one uppers"], select_topk: Share) -> Int[Tensor, "one one"]:
+    """Ascending rank of the smallest variance selected: 0 selects all, n + 1 none."""
+    n, varying = coarse[0, -2:].tolist()
+    return torch.tensor([[n + 1 - int(select_topk * varying) if varying else 0]], device=coarse.device)
