@@ -5,12 +5,14 @@ The caller must not have imported torch: a child's peak counts that of the progr
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -80,6 +82,27 @@ def middle(costs: Sequence[Cost]) -> Cost:
 def interpreter(log: Path, repeats: int = 3) -> Cost:
     """A process that imports torch and every public name of merging, and does nothing."""
     return middle([measure([sys.executable, "-c", IMPORTS], log) for _ in range(repeats)])
+
+
+def begin_peak() -> int | None:
+    """Give freed memory back, begin the peak anew; the bytes now resident, None where the system does not tell."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        return _status("VmRSS")
+    except OSError:
+        return None
+
+
+def peak_beyond(resident: int | None) -> int | None:
+    """How far the resident memory of this process rose since `begin_peak`."""
+    return None if resident is None else max(0, _status("VmHWM") - resident)
+
+
+def _status(name: str) -> int:
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[name].split()[0]) * 1024
 
 
 def circumstances() -> dict[str, object]:

@@ -1,9 +1,11 @@
-"""Nanoseconds per entry of every declared method, through the same calls the engine makes on its blocks.
+"""Every declared method on one tensor: nanoseconds per entry, readings of the inputs, memory beyond the operands.
 
     python -m benchmarks.methods --models 3
+    python -m benchmarks.methods --methods tsv_merge,opcm --side 768
 
-One thread, arithmetic only: operands lie in float32 buffers that stay in the processor's cache. Measuring rounds are
-counted; reading, converting and writing are not (see benchmarks.streaming for whole merges). Times are CPU time.
+One thread, through the calls that the engine makes on its blocks. Operands lie in float32 buffers; rounds and merge are
+counted, reading, converting and writing are not (see benchmarks.streaming for whole merges). Elementwise methods see a
+cache block, methods of rows, matrices and tensors a whole square matrix. Times are CPU time, the least of several.
 """
 
 from __future__ import annotations
@@ -17,74 +19,84 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.measure import circumstances
+from benchmarks.measure import begin_peak, circumstances, peak_beyond
 from benchmarks.streaming import save
-from merging.methods.application import BLOCK, Application, combine
+from merging.methods.application import BLOCK, MEASURING_BLOCK, Application
+from merging.methods.apply import applied, measure_whole, merge_measured
 from merging.methods.declare import Method, all_methods, reads
 
-ROWS = 512
 SECONDS = 0.4
 # Ordinary values, by name: several defaults let a method skip its work.
-ORDINARY = {"weight": 0.4, "t": 0.4, "density": 0.2}
-# Rounds are taken over this many blocks of a tensor; a histogram's fixed cost is per block of this size.
-MEASURED_BLOCK = 1 << 18
+ORDINARY = {"weight": 0.4, "t": 0.4, "density": 0.2, "epsilon": 0.1, "select_topk": 0.5}
+WHOLE = ("row", "matrix", "tensor")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """CPU nanoseconds per output entry: each measuring round, the merge itself, and all of them."""
+    """CPU nanoseconds per output entry, and bytes.
+
+    `rounds` and `merge` are the parts of `nanoseconds_per_entry`; `readings` of every input; `peak_bytes` of a merge
+    beyond its operands, None where the system does not tell.
+    """
 
     method: str
     models: int
     reach: str
+    readings: int
     rounds: dict[str, float]
     merge: float
     nanoseconds_per_entry: float
+    peak_bytes: int | None
 
 
-def time_method(method: Method, models: int) -> Timing:
-    """Time a method's rounds and its merge on blocks of normal numbers."""
+def time_method(method: Method, models: int, side: int) -> Timing:
+    """Time a method's rounds and its merge on normal numbers."""
     smallest, largest = method.needs.inputs
     count = max(smallest, min(models, largest or models))
+    whole = method.needs.reach in WHOLE
+    shape = (side, side) if whole else (MEASURING_BLOCK,)
     values = {name: value for name, value in ORDINARY.items() if name in method.parameters}
-    whole = method.needs.reach in ("row", "tensor")
-    use = Application(method, values, count, axes=2 if whole else 1)
-    x = torch.randn(count, MEASURED_BLOCK, generator=torch.Generator().manual_seed(0)) * 1e-3
+    x = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0)) * 1e-3
+    use = applied(method, values, x.shape)
     rounds: dict[str, float] = {}
     measured: dict[str, Tensor] = {}
+    seen = x if method.needs.reach == "row" else x.reshape(count, -1)
     for step in use.rounds:
         if not reads(step):
             measured[step.__name__] = use.work_out(step, measured)
             continue
-        measured[step.__name__] = use.measure(step, x, measured)
-        rounds[step.__name__] = _nanoseconds(partial(use.measure, step, x, dict(measured)), x.shape[1])
-    block = x.reshape(count, ROWS, -1) if whole else x[:, :BLOCK].contiguous()
-    merge = _nanoseconds(_merging(use, block, measured), block[0].numel())
-    return Timing(method.name, count, method.needs.reach, rounds, merge, merge + sum(rounds.values()))
+        measured[step.__name__] = use.measure(step, seen, measured)
+        rounds[step.__name__] = _nanoseconds(partial(use.measure, step, seen, dict(measured)), seen[0].numel())
+    block = x if whole else x[:, :BLOCK].contiguous()
+    merging = partial(merge_measured, use, block, measured, _companions(method, block))
+    merge = _nanoseconds(merging, block[0].numel())
+    peak = _peak(use, x, merging)
+    total = merge + sum(rounds.values())
+    return Timing(method.name, count, method.needs.reach, 1 + len(rounds), rounds, merge, total, peak)
 
 
-def _merging(use: Application, x: Tensor, measured: dict[str, Tensor]) -> Callable[[], Tensor]:
-    needs = use.method.needs
-    if needs.reach == "span":
-        return lambda: combine(x, use.coefficients(measured), needs.sees)
-    if needs.order == "sequential":
-        return lambda: _folded(use, x)
-    return lambda: use.merge(x, measured)
+def _companions(method: Method, x: Tensor) -> dict[str, Tensor]:
+    """Statistics of the shapes that methods ask for."""
+    if method.needs.reach == "matrix":
+        return dict.fromkeys(method.needs.companions, x.mT @ x * 1e6 + torch.eye(x.shape[2]))
+    return dict.fromkeys(method.needs.companions, x.abs() * 1e3 + 0.1)
 
 
-def _folded(use: Application, x: Tensor) -> Tensor:
-    state = use.fold(None, x[0], 0)
-    for position in range(1, len(x)):
-        state = use.fold(state, x[position], position)
-    return state
+def _peak(use: Application, x: Tensor, merging: Callable[[], Tensor]) -> int | None:
+    """Memory of the rounds and the merge together."""
+    resident = begin_peak()
+    measure_whole(use, x)
+    merging()
+    return peak_beyond(resident)
 
 
 def _nanoseconds(call: Callable[[], Tensor], entries: int) -> float:
-    """Smallest CPU time per entry over repeats that fill SECONDS; the first call is not counted."""
+    """Smallest CPU time per entry over repeats that fill SECONDS; of a call that takes longer, its only one."""
+    began = time.thread_time()
     call()
-    best = float("inf")
+    best = time.thread_time() - began
     ends = time.perf_counter() + SECONDS
-    while time.perf_counter() < ends:
+    while best < SECONDS and time.perf_counter() < ends:
         began = time.thread_time()
         call()
         best = min(best, time.thread_time() - began)
@@ -95,20 +107,33 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=3)
+    parser.add_argument("--side", type=int, default=512, help="side of the matrix that whole-matrix methods merge")
+    parser.add_argument("--methods", type=lambda text: text.split(","), default=[], metavar="X,Y")
     parser.add_argument("--keep", action="store_true", help="write a result file")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
     with torch.inference_mode():
         for method in all_methods().values():
-            timing = time_method(method, options.models)
+            if options.methods and method.name not in options.methods:
+                continue
+            timing = time_method(method, options.models, options.side)
             rows.append(asdict(timing))
-            spent = {"merge": timing.merge, **timing.rounds}
-            parts = ", ".join(f"{name} {nanoseconds:.2f}" for name, nanoseconds in spent.items())
-            total, models = timing.nanoseconds_per_entry, timing.models
-            print(f"{timing.method:20} {total:8.2f} ns per entry of {models} models: {parts}")
+            print(described(timing), flush=True)
     if options.keep:
-        save({"benchmark": "methods", "models": options.models, **circumstances(), "rows": rows}, "methods")
+        facts = {"models": options.models, "side": options.side}
+        save({"benchmark": "methods", **facts, **circumstances(), "rows": rows}, "methods")
+
+
+def described(timing: Timing) -> str:
+    """One method as a line."""
+    spent = {"merge": timing.merge, **timing.rounds}
+    parts = ", ".join(f"{name} {nanoseconds:.2f}" for name, nanoseconds in spent.items())
+    peak = "" if timing.peak_bytes is None else f"   {timing.peak_bytes / 2**20:6.1f} MiB"
+    return (
+        f"{timing.method:18} {timing.nanoseconds_per_entry:9.2f} ns per entry of {timing.models} models,"
+        f" {timing.readings} readings{peak}   {parts}"
+    )
 
 
 if __name__ == "__main__":

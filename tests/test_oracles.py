@@ -49,7 +49,8 @@ METHODS: dict[str, tuple[int, int, bool | None]] = {
     "nearswap": (1, 1, True),
     "nuslerp": (2, 2, None),
     "arcee_fusion": (1, 1, True),
-    "sce": (1, 5, True),
+    # With one model, or none that varies, its selection fails.
+    "sce": (2, 5, True),
     "ram": (1, 5, True),
     "ramplus_tl": (1, 5, True),
 }

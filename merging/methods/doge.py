@@ -5,19 +5,13 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from merging.algebra.projections import conflict_slope, descend, free_slope, shared_directions
-from merging.algebra.sparsify import coarse_magnitudes, fine_magnitudes, order_statistics
-from merging.lazy import Float, Int, Tensor, torch
-from merging.methods.declare import merge_method, only_if
+from merging.lazy import Float, Tensor, torch
+from merging.methods.declare import merge_method
 from merging.methods.parameters import Count, Measured, NonNegative, Number, PerModelShare
+from merging.methods.ties_global import TRIM_ROUNDS
 
 Others: TypeAlias = Literal["base", "mean"]
 RATE = 1e-4
-
-
-def trim_ranks(x: Float[Tensor, "models *shape"], *, measured: Measured, density: PerModelShare) -> Int[Tensor, "..."]:
-    """Second counting round: the lower bits around each model's threshold."""
-    coarse = measured["coarse_magnitudes"]
-    return fine_magnitudes(x, coarse, _ranks(coarse, density))
 
 
 def elsewhere(*, density: PerModelShare, others: Others, lambda_: Number) -> Float[Tensor, " models"]:
@@ -30,7 +24,7 @@ def elsewhere(*, density: PerModelShare, others: Others, lambda_: Number) -> Flo
     paper="arXiv:2501.01230",
     sees="task_vectors",
     reach="matrix",
-    measure=(only_if("density", coarse_magnitudes), only_if("density", trim_ranks)),
+    measure=TRIM_ROUNDS,
     scope="model",
     elsewhere=elsewhere,
 )
@@ -38,7 +32,7 @@ def doge(
     task_vectors: Float[Tensor, "models rows columns"],
     *,
     measured: Measured,
-    density: PerModelShare = 0.3,
+    density: PerModelShare = 0.3,  # noqa: ARG001
     length: NonNegative = 0.07,
     subspace: Count = 6,
     steps: Count = 400,
@@ -80,19 +74,7 @@ def doge(
     slope = free_slope(conflict_slope(x, scales), shared_directions(x, min(x.shape[1:]) // subspace))
     shift = descend(torch.zeros_like(x[0]), slope, steps, RATE)
     merged = torch.zeros_like(shift)
-    for each, scale, threshold in zip(x, scales.tolist(), _thresholds(measured, density)[live], strict=True):
+    thresholds = measured["thresholds"] if "thresholds" in measured else torch.zeros(len(task_vectors))
+    for each, scale, threshold in zip(x, scales.tolist(), thresholds.to(x)[live], strict=True):
         merged += (each + shift).mul_(each.abs() >= threshold).mul_(scale)
     return (merged * lambda_).to(task_vectors)
-
-
-def _thresholds(measured: Measured, density: Tensor) -> Tensor:
-    if "trim_ranks" not in measured:
-        return torch.zeros_like(density.flatten())
-    coarse = measured["coarse_magnitudes"]
-    return order_statistics(coarse, measured["trim_ranks"], _ranks(coarse, density))[:, 0]
-
-
-def _ranks(coarse: Tensor, density: Tensor) -> Tensor:
-    """Ascending rank of the smallest entry kept; 0 keeps all."""
-    pairs = zip(coarse[:, -1].tolist(), density.flatten().tolist(), strict=True)
-    return torch.tensor([n - int(n * share) for n, share in pairs], device=coarse.device)[:, None]

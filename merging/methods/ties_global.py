@@ -17,11 +17,18 @@ def trim_ranks(x: Float[Tensor, "models n"], *, measured: Measured, density: Per
     return fine_magnitudes(x, coarse, _ranks(coarse, density))
 
 
-def balance(
-    x: Float[Tensor, "models n"], *, measured: Measured, weight: PerModel, density: PerModelShare
-) -> Float[Tensor, ""]:
+def thresholds(*, measured: Measured, density: PerModelShare) -> Float[Tensor, " models"]:
+    """The magnitude of the smallest entry that each model keeps."""
+    coarse = measured["coarse_magnitudes"]
+    return order_statistics(coarse, measured["trim_ranks"], _ranks(coarse, density))[:, 0]
+
+
+TRIM_ROUNDS = tuple(only_if("density", step) for step in (coarse_magnitudes, trim_ranks, thresholds))
+
+
+def balance(x: Float[Tensor, "models n"], *, measured: Measured, weight: PerModel) -> Float[Tensor, ""]:
     """Third round: how many more entries elect + than -."""
-    return sum_models(_trim(x, measured, weight, density)).sign_().sum(dtype=torch.float64)
+    return sum_models(_trim(x, measured, weight)).sign_().sum(dtype=torch.float64)
 
 
 @merge_method(
@@ -29,7 +36,7 @@ def balance(
     paper="arXiv:2306.01708",
     sees="task_vectors",
     reach="element",
-    measure=(only_if("density", coarse_magnitudes), only_if("density", trim_ranks), balance),
+    measure=(*TRIM_ROUNDS, balance),
     scope="model",
 )
 def ties_global(
@@ -37,7 +44,7 @@ def ties_global(
     *,
     measured: Measured,
     weight: PerModel = 1.0,
-    density: PerModelShare = 0.2,
+    density: PerModelShare = 0.2,  # noqa: ARG001
     aggregate: Literal["mean", "sum", "max"] = "mean",
     normalize: Flag = True,
     lambda_: Number = 1.0,
@@ -66,7 +73,7 @@ def ties_global(
     >>> merge_tensor("ties_global", torch.tensor([[3.0, 1.0, 2.0], [1.0, -2.0, 0.5]]), torch.zeros(3), density=0.4)
     tensor([ 2., -2.,  2.])
     """
-    trimmed = _trim(task_vectors, measured, weight, density)
+    trimmed = _trim(task_vectors, measured, weight)
     sign = elect_sign(trimmed, tie=1 if float(measured["balance"]) > 0 else -1)
     if aggregate == "max":
         return disjoint_max(trimmed, sign).mul_(lambda_)
@@ -75,12 +82,9 @@ def ties_global(
     return merged.mul_(lambda_)
 
 
-def _trim(x: Float[Tensor, "models *shape"], measured: Measured, weight: PerModel, density: PerModelShare) -> Tensor:
-    if "trim_ranks" not in measured:
-        return x.mul(weight)
-    coarse = measured["coarse_magnitudes"]
-    threshold = order_statistics(coarse, measured["trim_ranks"], _ranks(coarse, density))
-    return keep_largest(x, threshold[:, 0]).mul_(weight)
+def _trim(x: Float[Tensor, "models *shape"], measured: Measured, weight: PerModel) -> Float[Tensor, "models *shape"]:
+    kept = keep_largest(x, measured["thresholds"]) if "thresholds" in measured else x.clone()
+    return kept.mul_(weight)
 
 
 def _ranks(coarse: Int[Tensor, "models uppers"], density: PerModelShare) -> Int[Tensor, "models one"]:

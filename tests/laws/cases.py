@@ -118,8 +118,8 @@ def drawn_case(name: str, data: st.DataObject, *shape: int, models: int = 3) -> 
 
 
 def square(method: Method) -> tuple[int, ...]:
-    """A shape of about 200 entries: a matrix for a method of matrices, a square one where either side may be asked."""
-    if method.needs.reach != "matrix":
+    """A shape of about 200 entries: rows or a matrix for a method of these, a square where either side may be asked."""
+    if method.needs.reach not in ("row", "matrix"):
         return (200,)
     return (14, 14) if method.needs.companions else (10, 20)
 

@@ -7,6 +7,7 @@ import torch
 from merging.methods.application import Application
 from merging.methods.apply import merge_tensor
 from merging.methods.declare import find_method
+from tests.methods.together import measured_together
 
 
 def loss(shift, task_vectors, lambdas):
@@ -103,9 +104,7 @@ def test_trimming_is_by_all_tensors_together():
     small, large = torch.from_numpy(changes(7, 2, 4, 4)) * 0.01, torch.from_numpy(changes(8, 2, 6, 6))
     method = find_method("doge")
     use = Application(method, {"density": 0.3, "steps": 2}, 2, 2, reach="matrix")
-    measured = {}
-    for step in use.rounds:
-        measured[step.__name__] = sum(use.measure(step, x.reshape(2, -1), measured) for x in (small, large))
+    measured = measured_together(use, (small, large))
     assert not use.merge(small, measured).any()
     assert int(use.merge(large[:1].repeat(2, 1, 1), measured).count_nonzero()) > 0
 

@@ -7,6 +7,7 @@ import torch
 from merging.methods.application import Application
 from merging.methods.apply import merge_tensor
 from merging.methods.declare import find_method
+from tests.methods.together import measured_together
 from tests.methods.transcription import task_vectors
 
 
@@ -62,10 +63,7 @@ def test_the_threshold_is_that_of_all_tensors_together():
     x = torch.from_numpy(task_vectors(seed=5, n=400))
     small, large = x[:, :100] * 0.01, x[:, 100:]
     use = Application(find_method("grafting"), {"density": 0.3}, len(x))
-    measured = {}
-    for step in use.rounds[:2]:
-        measured[step.__name__] = sum(use.measure(step, part, measured) for part in (small, large))
-    measured["thresholds"] = use.work_out(use.rounds[2], measured)
+    measured = measured_together(use, (small, large))
     found = torch.cat([use.merge(part, measured) for part in (small, large)])
     assert torch.equal(found, grafting(torch.cat([small, large], 1), density=0.3))
     assert not found[:100].any()

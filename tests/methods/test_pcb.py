@@ -7,6 +7,7 @@ import torch
 from merging.methods.application import Application
 from merging.methods.apply import merge_tensor
 from merging.methods.declare import find_method
+from tests.methods.together import measured_together
 from tests.methods.transcription import task_vectors
 
 
@@ -108,12 +109,7 @@ def test_places_are_those_of_all_tensors_together():
     x = torch.from_numpy(task_vectors(seed=5, n=400))
     small, large = x[:, :100] * 0.01, x[:, 100:]
     use = Application(find_method("pcb"), {"variant": "vision"}, len(x))
-    measured = {}
-    for step in use.rounds:
-        if step.__name__ in ("limits", "ends"):
-            measured[step.__name__] = use.work_out(step, measured)
-        else:
-            measured[step.__name__] = sum(use.measure(step, part, measured) for part in (small, large))
+    measured = measured_together(use, (small, large))
     found = torch.cat([use.merge(part, measured) for part in (small, large)])
     np.testing.assert_allclose(found, pcb(torch.cat([small, large], 1), variant="vision"), rtol=1e-5)
     assert not found[:100].any()
