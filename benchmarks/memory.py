@@ -20,6 +20,7 @@ from benchmarks.streaming import SPARE_BYTES, family, run_ours, save
 SIZES = ("0.1B", "0.3B", "1.1B", "3B")
 COUNTS = (2, 4, 8)
 COUNTED = "0.3B"
+FOLDED = "0.1B"
 CURVES = ("linear", "ties", "ties_global")
 # The tensor has 512 MiB in bf16, the engine is given an eighth of that.
 SMALL_MEMORY = "64MiB"
@@ -33,6 +34,8 @@ def curve(folder: Path) -> Path:
         rows += _family_rows(folder, size, 2, [(recipe, ()) for recipe in CURVES], idle.peak_bytes)
     for count in COUNTS:
         rows += _family_rows(folder, COUNTED, count, [(recipe, ()) for recipe in CURVES], idle.peak_bytes)
+        # A fold over the models: three copies of the largest matrix, however many models.
+        rows += _family_rows(folder, FOLDED, count, [("opcm", ())], idle.peak_bytes)
     small = ("--memory", SMALL_MEMORY)
     cases = [("linear", ()), ("linear", small), ("ties", small), ("slerp", small)]
     rows += _family_rows(folder, "tall", 2, cases, idle.peak_bytes)

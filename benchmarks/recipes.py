@@ -28,6 +28,18 @@ def _slerp(places: Sequence[Path]) -> str:
     return f"merge_method: slerp\nbase_model: {places[0]}\n{_models(places[:2])}{parameters}dtype: bfloat16\n"
 
 
+def _based(method: str, setting: str = "") -> Callable[[Sequence[Path]], str]:
+    def write(places: Sequence[Path]) -> str:
+        models = _models(places[1:])
+        return f"merge_method: {method}\nbase_model: {places[0]}\n{models}{setting}dtype: bfloat16\n"
+
+    return write
+
+
+def _karcher(places: Sequence[Path]) -> str:
+    return f"merge_method: karcher\n{_models(places[1:])}dtype: bfloat16\n"
+
+
 def _passthrough(places: Sequence[Path]) -> str:
     return f"merge_method: passthrough\n{_models(places[1:2])}dtype: bfloat16\n"
 
@@ -41,9 +53,17 @@ RECIPES: dict[str, Callable[[Sequence[Path]], str]] = {
     "ties_global": _tasks("ties_global", "density: 0.2"),
     "breadcrumbs": _tasks("breadcrumbs", "density: 0.9", "gamma: 0.01"),
     "breadcrumbs_ties": _tasks("breadcrumbs_ties", "density: 0.9", "gamma: 0.01"),
+    "karcher": _karcher,
+    "model_stock": _based("model_stock"),
+    "dare_ties": _tasks("dare_ties", "density: 0.5"),
+    "della": _tasks("della", "density: 0.5", "epsilon: 0.1"),
+    "sce": _based("sce", "parameters: {select_topk: 0.5}\n"),
+    "opcm": _based("opcm"),
+    "tsv_merge": _based("tsv_merge"),
 }
-# Recipes that the peer has no method for.
-OURS_ALONE = ("ties_global",)
+# Recipes that the peer has no method for, and those whose time is that of decomposing matrices.
+SPECTRAL = ("opcm", "tsv_merge")
+OURS_ALONE = ("ties_global", *SPECTRAL)
 
 
 def inputs_of(text: str, places: Sequence[Path]) -> list[Path]:

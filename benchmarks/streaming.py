@@ -28,10 +28,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ROOT, Cost, circumstances, interpreter, measure, middle, now
-from benchmarks.recipes import OURS_ALONE, RECIPES, inputs_of
+from benchmarks.recipes import OURS_ALONE, RECIPES, SPECTRAL, inputs_of
 
 RESULTS = Path(__file__).parent / "results"
 TOOLS = ("floor", "floor_fsync", "merging", "mergekit")
+USUAL = [name for name in RECIPES if name not in SPECTRAL]
 SPARE_BYTES = 5 << 30
 SETTLE_SECONDS = 5.0
 
@@ -180,7 +181,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="1.1B", help="0.01B, 0.1B, 0.3B, 1.1B or 3B")
     parser.add_argument("--models", type=int, default=3, help="fine-tunes beside the base model")
-    parser.add_argument("--recipes", type=lambda text: text.split(","), default=list(RECIPES))
+    parser.add_argument(
+        "--recipes", type=lambda text: text.split(","), default=[name for name in RECIPES if name not in SPECTRAL]
+    )
     parser.add_argument("--tools", type=lambda text: text.split(","), default=list(TOOLS))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--mergekit", metavar="PYTHON", help="a python that has mergekit")

@@ -42,10 +42,9 @@ def number(method: Method, wanted: int) -> int:
 def draw_values(data: st.DataObject, method: Method, models: int) -> dict[str, object]:
     """A value inside the bounds of every parameter; numbers are coefficients of ordinary size.
 
-    Where values must go together, all models have the same, and what the method refuses is drawn again.
+    Where values must go together, shares are the same for all models, and what the method refuses is drawn again.
     """
     values: dict[str, object] = {}
-    apart = method.needs.refuses is None
     for name, knob in method.parameters.items():
         open_ended = knob.kind.maximum is None and knob.kind.minimum in (None, 0)
         low = 0.25 if open_ended and knob.kind.type == "number" else knob.kind.minimum or 0
@@ -59,7 +58,7 @@ def draw_values(data: st.DataObject, method: Method, models: int) -> dict[str, o
                 strategy = st.integers(int(low), int(low) + 4)
             case _:
                 strategy = st.floats(low, high, width=16)
-        several = knob.kind.per_model and apart
+        several = knob.kind.per_model and not (method.needs.refuses and knob.kind.is_share)
         values[name] = data.draw(st.tuples(*[strategy] * models) if several else strategy, label=name)
     try:
         method.require(values, models)

@@ -125,7 +125,7 @@ def test_the_order_of_models_matters_to_rounding_only(name, data):
     fixed = 1 if method.needs.sees == "models" and method.needs.base == "required" else 0
     order = [*range(fixed), *data.draw(st.permutations(range(fixed, len(here.x))))]
     values = {
-        key: tuple(value[i] for i in order) if method.parameters[key].kind.per_model else value
+        key: tuple(value[i] for i in order) if isinstance(value, tuple) else value
         for key, value in here.use.values.items()
     }
     there = case(method, values, here.x[order])
