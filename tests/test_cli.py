@@ -79,6 +79,20 @@ def test_a_run_leaves_a_checkpoint_that_verifies(call: Call, recipe: Path, tmp_p
     assert "equal to the bit" in verified.out
 
 
+def test_a_finished_merge_takes_one_more_model(call: Call, family: tiny.Family, tmp_path: Path) -> None:
+    recipe = tmp_path / "opcm.yaml"
+    base, first, second = family.base, *family.tuned
+    recipe.write_text(f"merge_method: opcm\nbase_model: {base}\nmodels: [{{model: {first}}}]\n")
+    assert call("run", recipe, tmp_path / "one", "--allow-unused").code == 0
+    before = (tmp_path / "one" / "merging.json").read_bytes()
+    continued = call("continue", tmp_path / "one", second, tmp_path / "two")
+    assert continued.code == 0, continued.err
+    assert call("verify", tmp_path / "two").code == 0
+    assert (tmp_path / "one" / "merging.json").read_bytes() == before
+    refused = call("continue", first, second, tmp_path / "three")
+    assert refused.code == 1 and "has no record of a merge" in refused.err
+
+
 def test_a_changed_byte_is_found_by_verify(call: Call, recipe: Path, tmp_path: Path) -> None:
     assert call("run", recipe, tmp_path / "out", "-q").code == 0
     file = tmp_path / "out" / "model.safetensors"
