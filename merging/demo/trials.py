@@ -18,7 +18,7 @@ from merging.planning.build import plan
 from merging.recipe.recipe import ModelEntry, Recipe, Scalar, Setting
 
 # What is tried of parameters that many methods share, beside their defaults; all others stay at their defaults.
-TRIED: Mapping[str, Sequence[float]] = {"lambda": (0.3, 0.4, 0.5, 0.7, 1.0, 1.5), "density": (0.2, 0.5)}
+TRIED: Mapping[str, Sequence[float]] = {"lambda": (0.3, 0.5, 1.0, 1.5), "density": (0.2, 0.5)}
 # What is tried of a number that has no default.
 FRACTIONS = (0.25, 0.5, 0.75)
 
