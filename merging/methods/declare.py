@@ -245,8 +245,11 @@ def reads(step: Rule) -> bool:
 
 
 def is_matrix(shape: Sequence[int], role: str = "") -> bool:
-    """Whether a tensor is a linear map for spectral methods: two axes or more, neither side 1, and no embedding."""
-    return len(shape) > 1 and shape[0] > 1 and prod(shape[1:]) > 1 and not role.startswith("embedding")
+    """Whether a tensor is a linear map for spectral methods: two axes or more, neither side 1, no vocabulary or classes.
+
+    An embedding's rows are a table, and an output head's too; of language models they are the largest tensors there are.
+    """
+    return len(shape) > 1 and shape[0] > 1 and prod(shape[1:]) > 1 and not role.startswith(("embedding", "head"))
 
 
 @cache
