@@ -245,9 +245,9 @@ def reads(step: Rule) -> bool:
 
 
 def is_matrix(shape: Sequence[int], role: str = "") -> bool:
-    """Whether a tensor is a linear map for spectral methods: two axes or more, neither side 1, no vocabulary or classes.
+    """Whether a tensor is a linear map for spectral methods: two axes or more, neither side 1, not a table.
 
-    An embedding's rows are a table, and an output head's too; of language models they are the largest tensors there are.
+    The rows of embeddings and output heads are tables of words or classes; in language models they are the largest of all.
     """
     return len(shape) > 1 and shape[0] > 1 and prod(shape[1:]) > 1 and not role.startswith(("embedding", "head"))
 
