@@ -247,7 +247,7 @@ def reads(step: Rule) -> bool:
 def is_matrix(shape: Sequence[int], role: str = "") -> bool:
     """Whether a tensor is a linear map for spectral methods: two axes or more, neither side 1, not a table.
 
-    The rows of embeddings and output heads are tables of words or classes; in language models they are the largest of all.
+    Embeddings and output heads are tables of words or classes, and the largest tensors of language models.
     """
     return len(shape) > 1 and shape[0] > 1 and prod(shape[1:]) > 1 and not role.startswith(("embedding", "head"))
 
