@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from merging.lazy import Float, Tensor, torch
 
+# A sum of weights below this is not divided by; mergekit's figure.
+NO_DIVISOR = 1e-8
+
 
 def sum_models(x: Float[Tensor, "models *shape"]) -> Float[Tensor, "*shape"]:
     """Sum over the models in their order."""
@@ -15,6 +18,18 @@ def sum_models(x: Float[Tensor, "models *shape"]) -> Float[Tensor, "*shape"]:
     for row in x[1:]:
         total.add_(row)
     return total
+
+
+def sum_scale(weight: Float[Tensor, "models *ones"], normalize: bool, scale: float) -> float:
+    """What a weighted sum is multiplied with: `scale`, over the sum of the weights where it is to be a mean.
+
+    Weights that cancel are not divided by.
+
+    >>> sum_scale(torch.tensor([1.0, 3.0]), True, 2.0), sum_scale(torch.tensor([1.0, -1.0]), True, 2.0)
+    (0.5, 2.0)
+    """
+    total = float(weight.sum())
+    return scale / total if normalize and abs(total) >= NO_DIVISOR else scale
 
 
 def elect_sign(x: Float[Tensor, "models *shape"], tie: int = 1) -> Float[Tensor, "*shape"]:

@@ -31,11 +31,6 @@ class Cuts:
         return columns_of(self.shape)
 
     @property
-    def axes(self) -> int:
-        """Axes of what a method sees of one operand."""
-        return {"tensor": len(self.shape), "row": 2, "matrix": 2}.get(self.reach, 1)
-
-    @property
     def span(self) -> int:
         """Entries per task and per digest: whole rows, or the whole tensor, where the method needs them."""
         if self.reach in ("matrix", "tensor"):

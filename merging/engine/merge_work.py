@@ -29,6 +29,7 @@ from merging.methods.application import (
     BLOCK,
     Application,
     anchor_scale,
+    axes_of,
     blocks,
     by_matrix,
     padded,
@@ -50,7 +51,7 @@ class MergeWork:
         self.needs = self.method.needs
         self.reach = self.method.reach(job.spec.shape, job.role)
         self.cuts = Cuts(self.reach, job.spec.shape, run.block, run.device)
-        models, axes = len(job.operands), self.cuts.axes
+        models, axes = len(job.operands), axes_of(self.reach, job.spec.shape)
         self.use = Application(
             self.method, job.parameters, models, axes, run.device, self.reach, job.spec.name, run.seed
         )

@@ -187,6 +187,15 @@ def columns_of(shape: Sequence[int]) -> int:
     return max(1, shape[-1] if shape else 1)
 
 
+def axes_of(reach: Reach, shape: Sequence[int]) -> int:
+    """Axes of what a method sees of one operand.
+
+    >>> axes_of("element", (2, 3, 4)), axes_of("row", (2, 3, 4)), axes_of("tensor", (2, 3, 4))
+    (1, 2, 3)
+    """
+    return {"tensor": len(shape), "row": 2, "matrix": 2}.get(reach, 1)
+
+
 def combine(x: Float[Tensor, "models n"], coefficients: Float[Tensor, " models"], sees: str) -> Float[Tensor, " n"]:
     """Linear combination of operands, measured from the first one when they are models.
 

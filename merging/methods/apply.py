@@ -9,7 +9,7 @@ from typing import Any
 
 from merging.errors import ParameterError, nearest
 from merging.lazy import Float, Tensor, torch
-from merging.methods.application import MEASURING_BLOCK, Application, blocks, by_matrix, columns_of, combine
+from merging.methods.application import MEASURING_BLOCK, Application, axes_of, blocks, by_matrix, columns_of, combine
 from merging.methods.declare import Method, find_method, reads
 
 
@@ -59,8 +59,7 @@ def merge_tensor(
 def applied(method: Method, values: Mapping[str, Any], shape: Sequence[int], **facts: Any) -> Application:
     """A method ready for operands of this shape, (models, *shape)."""
     reach = method.reach(shape[1:])
-    axes = {"tensor": len(shape) - 1, "row": 2, "matrix": 2}.get(reach, 1)
-    return Application(method, values, shape[0], axes, reach=reach, **facts)
+    return Application(method, values, shape[0], axes_of(reach, shape[1:]), reach=reach, **facts)
 
 
 def _require_companions(method: Method, given: Mapping[str, Tensor], shape: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from merging.algebra.signs import sum_models
+from merging.algebra.signs import sum_models, sum_scale
 from merging.algebra.sparsify import coarse_magnitudes, fine_magnitudes, keep_band, mass_ratio, masses, order_statistics
 from merging.lazy import Float, Int, Tensor, torch
 from merging.methods.declare import merge_method, only_if
@@ -69,9 +69,8 @@ def breadcrumbs(
     >>> merge_tensor("breadcrumbs", torch.tensor([[9.0, 1.0, 2.0, 3.0]]), torch.zeros(4), density=0.5, gamma=0.25)
     tensor([0., 0., 2., 3.])
     """
-    total = float(weight.sum())
     bands = sum_models(weighted_bands(task_vectors, measured, weight, rescale))
-    return bands.mul_(lambda_ / total if normalize and abs(total) >= 1e-8 else lambda_)
+    return bands.mul_(sum_scale(weight, normalize, lambda_))
 
 
 def weighted_bands(

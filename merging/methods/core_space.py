@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from merging.algebra.signs import disjoint_mean, elect_sign, sum_models
+from merging.algebra.signs import disjoint_mean, elect_sign, sum_models, sum_scale
 from merging.algebra.spectra import left_singular, svd
 from merging.lazy import Float, Tensor, torch
 from merging.methods.declare import merge_method
 from merging.methods.parameters import Flag, Number, PerModel, Share
 
 Inner: TypeAlias = Literal["sum", "ties"]
-# Weights that sum to less than this are not divided by.
-NO_DIVISOR = 1e-8
 
 
 def combined(*, weight: PerModel, inner: Inner, lambda_: Number) -> Float[Tensor, " models"]:
     """Coefficients for all tensors but matrices: the weighted sum for `sum`, the weighted mean for `ties`."""
-    total = float(weight.sum())
-    return weight * (lambda_ / total if inner == "ties" and abs(total) >= NO_DIVISOR else lambda_)  # type: ignore[no-any-return]
+    return weight * sum_scale(weight, inner == "ties", lambda_)  # type: ignore[no-any-return]
 
 
 @merge_method("core_space", paper="arXiv:2509.17786", sees="task_vectors", reach="matrix", elsewhere=combined)

@@ -7,7 +7,7 @@ from operator import eq
 from typing import Literal
 
 from merging.algebra.randomness import Place, keep_random, representable
-from merging.algebra.signs import sum_models
+from merging.algebra.signs import sum_models, sum_scale
 from merging.algebra.sparsify import mass_ratio, masses
 from merging.lazy import Float, Tensor, torch
 from merging.methods.declare import Rule, merge_method, only_if
@@ -70,10 +70,8 @@ def dare_linear(
     >>> merge_tensor("dare_linear", torch.ones(1, 6), torch.zeros(6), density=0.5, seed=2)
     tensor([0., 0., 0., 3., 0., 3.])
     """
-    total = float(weight.sum())
-    scale = lambda_ / total if normalize and abs(total) >= 1e-8 else lambda_
     kept = weighted_survivors(task_vectors, measured, random, weight, density, rescale, rescaling)
-    return sum_models(kept).mul_(scale)
+    return sum_models(kept).mul_(sum_scale(weight, normalize, lambda_))
 
 
 def weighted_survivors(

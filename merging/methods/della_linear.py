@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from merging.algebra.masks import chances, keep_by_rank
 from merging.algebra.randomness import Place
-from merging.algebra.signs import sum_models
+from merging.algebra.signs import sum_models, sum_scale
 from merging.algebra.sparsify import mass_ratio, masses
 from merging.errors import ParameterError
 from merging.lazy import Float, Tensor
@@ -76,12 +76,9 @@ def della_linear(
     >>> merge_tensor("della_linear", torch.tensor([[1.0, 2, 3, 4]]), torch.zeros(4), density=0.5, epsilon=0.4)
     tensor([0.0000, 0.0000, 4.2857, 5.7143])
     """
-    total = float(weight.sum())
-    scale = lambda_ / total if normalize and abs(total) >= 1e-8 else lambda_
     unbiased = rescale and rescaling == "probability"
-    return sum_models(weighted_survivors(task_vectors, measured, random, weight, (density, epsilon), unbiased)).mul_(
-        scale
-    )
+    kept = weighted_survivors(task_vectors, measured, random, weight, (density, epsilon), unbiased)
+    return sum_models(kept).mul_(sum_scale(weight, normalize, lambda_))
 
 
 def weighted_survivors(

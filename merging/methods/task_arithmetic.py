@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from merging.algebra.signs import sum_scale
 from merging.lazy import Float, Tensor
 from merging.methods.declare import merge_method
 from merging.methods.parameters import Flag, Number, PerModel, PerModelShare, Unused
-
-# A sum of weights below this is not divided by; mergekit's figure.
-NO_DIVISOR = 1e-8
 
 
 @merge_method("task_arithmetic", paper="arXiv:2212.04089", sees="task_vectors", reach="span")
@@ -41,5 +39,4 @@ def task_arithmetic(
     >>> merge_tensor("task_arithmetic", torch.tensor([[2.0, 1.0], [1.0, 3.0]]), torch.ones(2), weight=0.5)
     tensor([1.5000, 2.0000])
     """
-    total = float(weight.sum())
-    return weight * (lambda_ / total if normalize and abs(total) >= NO_DIVISOR else lambda_)  # type: ignore[no-any-return]
+    return weight * sum_scale(weight, normalize, lambda_)  # type: ignore[no-any-return]
