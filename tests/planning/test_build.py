@@ -225,9 +225,9 @@ def test_a_whole_tensor_that_exceeds_the_memory_is_a_problem_with_its_size() -> 
     found = models(intermediate=2048)
     (refused,) = problems(recipe, found, memory=2 << 20)
     assert isinstance(refused, OutputError)
-    assert "test_whole needs the whole tensor in memory: 4,980,736 bytes for model.layers." in refused.what
-    assert refused.fix == "pass --memory 5MiB"
-    assert plan(recipe, checkpoints=found, memory=5 << 20)
+    assert "test_whole needs the whole tensor in memory: 10,485,760 bytes for model.layers." in refused.what
+    assert refused.fix == "pass --memory 10MiB"
+    assert plan(recipe, checkpoints=found, memory=10 << 20)
 
 
 def test_the_plan_of_equal_wishes_has_equal_hashes() -> None:
