@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # A second environment for the libraries that tests and benchmarks compare with; only `make oracle` makes it.
 ORACLE := .venv-oracle/bin/python
 
-.PHONY: install run test check bench docs oracle
+.PHONY: install run test check bench docs screenshots oracle
 
 install: $(STAMP)
 
@@ -32,6 +32,9 @@ bench: install
 
 docs: install
 	$(BIN)/merging methods --markdown > docs/methods.md
+
+screenshots: install
+	$(BIN)/python -m tests.ui.screenshots docs/screenshots
 
 oracle: $(ORACLE)
 

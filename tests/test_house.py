@@ -47,6 +47,7 @@ BANNED = re.compile(
 )
 
 LIBRARY = sources("merging")
+WORKBENCH = sources("ui")
 PRODUCT = sources("merging", "ui", "benchmarks", "data")
 TESTS = sources("tests")
 
@@ -100,7 +101,7 @@ def test_the_workbench_and_methods_import_only_what_they_may() -> None:
             if module.split(".")[0] not in sys.stdlib_module_names and not module.startswith(METHOD_MAY_IMPORT):
                 yield _at(path, node, f"imports {module}; only {', '.join(METHOD_MAY_IMPORT)} are allowed here")
 
-    _complaints(sources("ui"), workbench)
+    _complaints(WORKBENCH, workbench)
     _complaints(sources("merging/algebra") + [path for path in LIBRARY if _is_method(path)], mathematics)
 
 
@@ -121,7 +122,7 @@ def test_declared_dependencies_are_those_that_are_used() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = _declared(project["dependencies"])
     # torch warns where numpy is missing.
-    assert needed == _world(LIBRARY) - {"jaxtyping"} | {"numpy"}
+    assert needed == _world(LIBRARY + WORKBENCH) - {"jaxtyping"} | {"numpy"}
     assert _world(PRODUCT + TESTS) <= needed | _declared(project["optional-dependencies"]["test"]) | OPTIONAL
 
 
@@ -131,7 +132,7 @@ def _declared(requirements: Iterable[str]) -> set[str]:
 
 
 def _world(paths: Iterable[Path]) -> set[str]:
-    ours = {*sys.stdlib_module_names, "merging", "tests", "benchmarks"}
+    ours = {*sys.stdlib_module_names, "merging", "ui", "tests", "benchmarks"}
     return {module.split(".")[0] for path in paths for _, module in imports(path)} - ours
 
 
@@ -191,7 +192,7 @@ def test_every_public_thing_has_a_docstring() -> None:
                 if not ast.get_docstring(node):
                     yield _at(path, node, f"{node.name} has no docstring")
 
-    _complaints(LIBRARY, rule)
+    _complaints(LIBRARY + WORKBENCH, rule)
 
 
 def test_text_of_the_files_keeps_the_style() -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from merging.cli.options import json_option
 from merging.cli.text import printable
-
-if TYPE_CHECKING:
-    from merging.checkpoint.tensors import TensorSpec
 
 
 @click.command()
@@ -28,24 +25,18 @@ def inspect(path: str, pattern: str | None, allow_pickle: bool, as_json: bool) -
     Example:
       merging inspect merged/ --filter 'layers\\.0\\.'
     """
-    from merging.families.family import recognise
+    from merging.analysis.contents import contents
     from merging.recipe.source import open_source
 
-    checkpoint = open_source(path, allow_pickle=allow_pickle)
-    family = recognise(checkpoint.config, checkpoint.specs)
+    held = contents(open_source(path, allow_pickle=allow_pickle))
     wanted = _expression(pattern)
-    rows = []
-    for spec in checkpoint.specs.values():
-        if wanted.search(spec.name):
-            place = family.place(spec.name)
-            rows.append({**_spec_data(spec), "stack": place.stack, "layer": place.layer, "role": place.role})
     found = {
-        "location": checkpoint.location,
-        "family": family.name,
-        "layers": family.stacks,
-        "fingerprint": checkpoint.fingerprint,
-        "sidecars": sorted(checkpoint.sidecars()),
-        "tensors": rows,
+        "location": held.location,
+        "family": held.family,
+        "layers": held.layers,
+        "fingerprint": held.fingerprint,
+        "sidecars": list(held.sidecars),
+        "tensors": [{**each._asdict(), "shape": list(each.shape)} for each in held.tensors if wanted.search(each.name)],
     }
     click.echo(json.dumps(found, indent=2) if as_json else printable(_listed(found)))
 
@@ -55,16 +46,6 @@ def _expression(pattern: str | None) -> re.Pattern[str]:
         return re.compile(pattern or "")
     except re.error as error:
         raise click.BadParameter(f"{pattern!r} is not a regular expression: {error}", param_hint="--filter") from None
-
-
-def _spec_data(spec: TensorSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "dtype": spec.dtype,
-        "shape": list(spec.shape),
-        "entries": spec.entries,
-        "nbytes": spec.nbytes,
-    }
 
 
 def _listed(found: dict[str, Any]) -> str:

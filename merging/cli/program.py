@@ -16,12 +16,16 @@ import click
 from merging.cli.check import check
 from merging.cli.continuing import continue_
 from merging.cli.demo import demo
+from merging.cli.diagnose import diagnose
 from merging.cli.explain import explain
 from merging.cli.inspect import inspect
+from merging.cli.jobs import jobs
 from merging.cli.methods import methods
 from merging.cli.run import run
 from merging.cli.schema import schema
+from merging.cli.sweep import sweep
 from merging.cli.text import show_error
+from merging.cli.ui import ui
 from merging.cli.verify import verify
 from merging.errors import MergingError
 
@@ -62,7 +66,7 @@ def program(debug: bool) -> None:
     # `main` looks for --debug itself: it must know it when the arguments cannot be parsed.
 
 
-for _command in (run, check, explain, verify, continue_, inspect, methods, demo, schema):
+for _command in (run, check, explain, verify, continue_, jobs, sweep, inspect, diagnose, methods, demo, schema, ui):
     program.add_command(_command)
 
 

@@ -1,0 +1,67 @@
+"""The options of `merging run` that a job may be given, read before the job exists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from merging.errors import MergingError, RecipeError, nearest, raise_all
+
+_SIZE = re.compile(r"(\d+\.?\d*)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+# How each is spelled, and the keyword of `merging.check` that it decides; None: it decides nothing that can be checked.
+_WITH_VALUE = {"--memory": "memory", "--shard-size": "shard_bytes", "--device": "device", "--workers": None}
+_FLAGS = {
+    "--lenient": "lenient",
+    "--allow-pickle": "allow_pickle",
+    "--allow-unused": "allow_unused",
+    "--overwrite": "overwrite",
+    "--no-resume": "resume",
+}
+
+
+def checked_options(options: Sequence[str]) -> dict[str, Any]:
+    """What command-line options mean, as keywords of `merging.check`. Raises every option that is none.
+
+    >>> checked_options(["--memory", "2GiB", "--allow-unused"])
+    {'memory': 2147483648, 'allow_unused': True}
+    """
+    given: dict[str, Any] = {}
+    problems: list[MergingError] = []
+    words = iter(options)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in _FLAGS and not equals:
+            given[_FLAGS[name]] = name != "--no-resume"
+        elif name in _WITH_VALUE:
+            meant = _value(name, value if equals else next(words, ""))
+            if isinstance(meant, MergingError):
+                problems.append(meant)
+            elif (keyword := _WITH_VALUE[name]) is not None:
+                given[keyword] = meant
+        else:
+            problems.append(_unknown(word))
+    raise_all(problems)
+    return given
+
+
+def _value(name: str, text: str) -> Any:
+    if name == "--device":
+        return text or RecipeError("--device has no value", must_be="cpu, cuda, or cuda: and a number")
+    if name == "--workers":
+        whole = text.isascii() and text.isdigit() and int(text) > 0
+        return int(text) if whole else RecipeError(f"--workers cannot be {text!r}", must_be="a whole number from 1")
+    size = _SIZE.fullmatch(text.strip())
+    power = " kmgt".index((size[2] or " ").lower()) if size else 0
+    nbytes = round(float(size[1]) * float(1024 if size[3] else 1000) ** power) if size else 0
+    if nbytes and size and (size[2] or not size[3]):
+        return nbytes
+    return RecipeError(f"{name} cannot be {text!r}", must_be="a size such as 512MiB, 4GiB or 500M")
+
+
+def _unknown(word: str) -> MergingError:
+    known = [*_WITH_VALUE, *_FLAGS]
+    close = nearest(word, known, 1)
+    return RecipeError(
+        f"{word!r} is no option of a job", must_be=", ".join(known), fix=f"write {close[0]}" if close else None
+    )

@@ -1,0 +1,195 @@
+"""Would it work, and what would it cost: answered from headers after every change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from merging import MergingError, Recipe, check, explain, read_recipe, readable
+from ui import boxes
+from ui.compose.fit import stamp
+from ui.compose.pace import Pace, about
+from ui.places import refusal, short, zoo_models
+
+GiB = 1 << 30
+# Rows of the table of tensors; a plan of a large mixture of experts has many groups.
+MOST_ROWS = 1_000
+MOST_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How the merge is to be carried out; what `merging run` takes beside the recipe."""
+
+    out: str = ""
+    overwrite: bool = False
+    memory_gib: float = 4.0
+    shard_gb: float = 5.0
+    workers: int | None = None
+
+    def options(self) -> list[str]:
+        """As options of the command line; what is at its default is left out."""
+        words = ["--memory", f"{self.memory_gib:g}GiB"] if self.memory_gib != Wishes.memory_gib else []
+        words += ["--shard-size", f"{self.shard_gb:g}GB"] if self.shard_gb != Wishes.shard_gb else []
+        words += ["--workers", str(self.workers)] if self.workers else []
+        return words + (["--overwrite"] if self.overwrite else [])
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the preflight found; `plan` is the explanation of the plan as data, None where there is none."""
+
+    problems: tuple[MergingError, ...]
+    warnings: tuple[str, ...] = ()
+    disk_bytes: int = 0
+    free_bytes: int | None = None
+    plan: dict[str, Any] | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether the merge can start."""
+        return not self.problems and self.plan is not None
+
+
+def outside(sources: Iterable[str]) -> list[MergingError]:
+    """Models of a recipe that may not be opened from here; judged before anything is opened."""
+    found = {source: refusal(source) for source in sources}
+    return [MergingError(says, where=source) for source, says in found.items() if says]
+
+
+def examine(text: str, recipe: Recipe, wishes: Wishes) -> Finding:
+    """Everything that is wrong with a recipe that can be read, and its plan where nothing is. Reads headers only."""
+    refused = outside([source for _, source in recipe.mentions()])
+    target = refusal(wishes.out) if wishes.out else None
+    refused += [MergingError(target, where="the output folder")] if target else []
+    if refused:
+        return Finding(tuple(refused))
+    stamps = tuple(stamp(source) for _, source in recipe.mentions())
+    return _examined(text, wishes, stamps, _state(wishes.out))
+
+
+def _state(out: str) -> tuple[int, ...]:
+    """Changes when something is put into the folder or taken out of it."""
+    try:
+        return (Path(out).stat().st_mtime_ns, len(list(Path(out).iterdir())))
+    except OSError:
+        return ()
+
+
+# The disk fills up by itself, so an answer is not kept for long.
+@st.cache_data(max_entries=64, ttl=60, show_spinner="Checking")
+def _examined(text: str, wishes: Wishes, stamps: tuple[Any, ...], state: tuple[int, ...]) -> Finding:  # noqa: ARG001
+    report = check(
+        read_recipe(text if "\n" in text else f"{text}\n"),
+        out=wishes.out or None,
+        overwrite=wishes.overwrite,
+        memory=round(wishes.memory_gib * GiB),
+        shard_bytes=round(wishes.shard_gb * 1e9),
+    )
+    plan = explain(report.plan, workers=wishes.workers).data() if report.plan else None
+    return Finding(report.problems, report.warnings, report.disk_bytes, report.free_bytes, plan)
+
+
+def show_verdict(finding: Finding, pace: Pace) -> None:
+    """Whether the merge can start, and what it costs; problems and warnings."""
+    if finding.problems:
+        count = len(finding.problems)
+        st.markdown(f"**{count} {'problem' if count == 1 else 'problems'}**")
+        for each in finding.problems[:MOST_PROBLEMS]:
+            boxes.problem(each)
+        if count > MOST_PROBLEMS:
+            st.caption(f"and {count - MOST_PROBLEMS} more")
+    for warning in finding.warnings[:MOST_PROBLEMS]:
+        st.warning(boxes.plain(warning), icon=":material/warning:")
+
+    if finding.plan is not None:
+        _costs(finding, finding.plan, pace)
+
+
+def _costs(finding: Finding, plan: Mapping[str, Any], pace: Pace) -> None:
+    moved = plan["read_bytes"] + plan["written_bytes"] + 2 * plan["spooled_bytes"]
+    free = "" if finding.free_bytes is None else f", {readable(finding.free_bytes)} free"
+    passes = "one pass" if len(plan["passes"]) == 1 else f"{len(plan['passes'])} passes"
+    cells = (
+        ("Time", about(moved / pace.bytes_per_second), pace.short, pace.says),
+        ("Reads", readable(plan["read_bytes"]), passes, "From all models, over all passes."),
+        (
+            "Disk",
+            readable(finding.disk_bytes),
+            f"needed{free}",
+            "For the output and for what waits there until the end.",
+        ),
+        ("Memory", readable(plan["memory_bytes"]), f"{plan['workers']} workers", "The buffers of the engine."),
+    )
+    with st.container(border=True):
+        for column, (label, value, beside, tells) in zip(st.columns(len(cells)), cells, strict=True):
+            column.metric(label, value, help=tells)
+            column.caption(beside)
+        if finding.good:
+            tensors = sum(row["tensors"] for row in plan["rows"])
+            st.markdown(f":green[:material/check_circle:] Ready: {tensors:,} tensors in {len(plan['rows'])} groups.")
+
+
+def show_plan(finding: Finding) -> None:
+    """What every tensor gets, and in which passes."""
+    if finding.plan is not None:
+        st.subheader("Plan", anchor=False)
+        st.caption(boxes.plain(finding.plan["summary"]))
+        _passes(finding.plan)
+        _tensors(finding.plan)
+
+
+def _passes(plan: Mapping[str, Any]) -> None:
+    if len(plan["passes"]) < 2:
+        return
+    steps = [
+        f"{number}. {boxes.plain(each['what'])}: {each['tensors']:,} tensors, reads {readable(each['read_bytes'])}, "
+        f"writes {readable(each['written_bytes'])}"
+        for number, each in enumerate(plan["passes"], start=1)
+    ]
+    st.markdown("\n".join(steps))
+
+
+def _tensors(plan: Mapping[str, Any]) -> None:
+    shown_rows = rows(plan)[:MOST_ROWS]
+    columns = (
+        [name for name in shown_rows[0] if any(row[name] not in ("", None) for row in shown_rows)] if shown_rows else []
+    )
+    st.dataframe(
+        shown_rows,
+        hide_index=True,
+        key="compose_rows",
+        column_order=columns,
+        height=min(460, 38 + 35 * len(shown_rows)),
+        alt="Groups of tensors and what each of them gets",
+        column_config={
+            "bytes": st.column_config.NumberColumn(format="bytes"),
+            "tensors": st.column_config.TextColumn(width="large"),
+        },
+    )
+
+
+def rows(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What every group of tensors gets, a line each."""
+    names = {path: name for name, path in zoo_models().items()}
+    return [
+        {
+            "tensors": row["name"],
+            "count": row["tensors"],
+            "layers": "" if row["layers"] is None else " – ".join(str(layer) for layer in dict.fromkeys(row["layers"])),
+            "role": row["role"],
+            "gets": row["treatment"],
+            "by": row["execution"],
+            "of": ", ".join(names.get(source, short(source)) for source in row["inputs"]),
+            "parameters": ", ".join(f"{name} {row['parameters'][name]}" for name in row["told"]),
+            "shape": " × ".join(map(str, row["shape"])),
+            "dtype": row["dtype"],
+            "bytes": row["nbytes"],
+            "note": row["note"],
+        }
+        for row in plan["rows"]
+    ]

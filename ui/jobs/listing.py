@@ -1,0 +1,151 @@
+"""All jobs, newest first: searched, filtered, and one of them chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+import streamlit as st
+
+from merging import Job, Jobs
+from ui import boxes
+from ui.jobs.status import ACTIVE, LOOKS, lasted, seconds_of, spelled, title
+
+Row = dict[str, Any]
+
+JOB, LAST = "job", "jobs_last"
+# Jobs that a list shows; the search finds the others.
+MOST_JOBS = 500
+ROWS_IN_SIGHT, HEAD_PIXELS, ROW_PIXELS = 7, 38, 35
+POLL_SECONDS = 2.0
+COLUMNS = ("state", "name", "method", "output", "started", "took", "progress")
+
+
+def chosen_id(found: Sequence[Job]) -> str:
+    """The job that is shown: that of the address, the one shown last, one that runs, the newest."""
+    asked = st.query_params.get(JOB)
+    if asked:
+        return str(asked)
+    ids = [job.id for job in found]
+    if (last := st.session_state.get(LAST)) in ids:
+        return str(last)
+    return next((job.id for job in found if job.state == "running"), ids[0])
+
+
+def choose(id: str) -> None:
+    """Show this job from now on: in this tab, after a reload, and in any tab with the same address."""
+    st.query_params[JOB] = id
+    st.session_state[LAST] = id
+
+
+def row(job: Job) -> Row:
+    """A job as a line of the list."""
+    state, place = job.state, job.position
+    return {
+        "id": job.id,
+        "word": state,
+        "state": [spelled(state) if place is None else f"{spelled(state)}, {place}"],
+        "name": title(job),
+        "method": job.method or "–",
+        "output": str(job.out) if job.kind == "merge" else "a sweep",
+        # Without a zone: a table shows it as it is here.
+        "started": job.started.astimezone().replace(tzinfo=None) if job.started else None,
+        "took": lasted(seconds_of(job)),
+        "progress": job.progress.share,
+    }
+
+
+def _version(job: Job) -> tuple[str, int]:
+    """What is another value when the job's state file is another one."""
+    try:
+        return str(job.folder), (job.folder / "state.json").stat().st_mtime_ns
+    except OSError:
+        return str(job.folder), 0
+
+
+@st.cache_data(max_entries=4 * MOST_JOBS, show_spinner=False, hash_funcs={Job: _version})
+def _ended_row(job: Job) -> Row:
+    """The line of a job that is over, read once."""
+    return row(job)
+
+
+def rows_of(jobs: Sequence[Job]) -> list[Row]:
+    """The lines of these jobs."""
+    return [_ended_row(job) if job.state in ("done", "failed", "cancelled") else row(job) for job in jobs]
+
+
+def show_list(jobs: Jobs, found: Sequence[Job], shown: str) -> None:
+    """Search, filter and table; drawn anew every few seconds while any job waits or runs, and never else."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        wanted = st.text_input(
+            "Search",
+            key="jobs_search",
+            placeholder="name, method, model, folder, any word of a recipe",
+            icon=":material/search:",
+            label_visibility="collapsed",
+        )
+        states = st.pills(
+            "State",
+            list(LOOKS),
+            selection_mode="multi",
+            key="jobs_states",
+            format_func=lambda state: f"{LOOKS[state].icon} {state}",
+            label_visibility="collapsed",
+        )
+        st.button("Refresh", key="jobs_refresh", icon=":material/refresh:", help="Look for jobs that began elsewhere.")
+    moving = frozenset(job.id for job in found if job.state in ACTIVE)
+    draw = st.fragment(_table, run_every=POLL_SECONDS if moving else None)
+    draw(jobs, str(wanted or ""), list(states), (st.query_params.get(JOB), shown), moving)
+
+
+def _table(
+    jobs: Jobs, wanted: str, states: Sequence[str], chosen: tuple[str | None, str], moving: frozenset[str]
+) -> None:
+    found = jobs.search(wanted) if wanted.strip() else jobs.all()
+    rows = rows_of(found[:MOST_JOBS])
+    asked, shown = chosen
+    if st.query_params.get(JOB) != asked or any((row["id"] in moving) != (row["word"] in ACTIVE) for row in rows):
+        # Another job was chosen, or something began or ended: all of the page is about something else now.
+        st.rerun()
+    rows = [row for row in rows if not states or row["word"] in states]
+    if not rows:
+        boxes.empty("No job is like that.", ":material/filter_alt_off:")
+        return
+    ids = [row["id"] for row in rows]
+    # A selection is a position: with other rows it is another table.
+    key = f"jobs_rows_{sha256('/'.join([*ids, shown]).encode()).hexdigest()[:12]}"
+    st.dataframe(
+        rows,
+        key=key,
+        hide_index=True,
+        column_order=COLUMNS,
+        column_config=_columns(),
+        height=HEAD_PIXELS + ROW_PIXELS * min(ROWS_IN_SIGHT, len(rows)),
+        on_select=lambda: _selected(key, ids),
+        selection_mode="single-row-required" if shown in ids else "single-row",
+        selection_default={"selection": {"rows": [ids.index(shown)]}} if shown in ids else None,
+        alt="Jobs, the newest first: state, name, method, output, start, duration, progress",
+    )
+    if len(found) > MOST_JOBS:
+        st.caption(f"The {MOST_JOBS} newest of {len(found):,} jobs; the search finds the others.")
+
+
+def _selected(key: str, ids: Sequence[str]) -> None:
+    rows = st.session_state[key]["selection"]["rows"]
+    if rows and rows[0] < len(ids):
+        choose(ids[rows[0]])
+
+
+def _columns() -> dict[str, Any]:
+    column = st.column_config
+    signs = [spelled(state) for state in LOOKS]
+    return {
+        "state": column.MultiselectColumn(options=signs, color=[look.paint for look in LOOKS.values()], width=110),
+        "name": column.TextColumn(width="medium"),
+        "method": column.TextColumn(width="small"),
+        "output": column.TextColumn(width="large"),
+        "started": column.DatetimeColumn(format="D MMM, HH:mm", width=110),
+        "took": column.TextColumn(width=90),
+        "progress": column.ProgressColumn(format="percent", min_value=0.0, max_value=1.0, width=110),
+    }

@@ -1,0 +1,75 @@
+"""Where models are found: the bundled ones, and folders under the roots that the workbench was allowed to see."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import streamlit as st
+
+from merging import MergingError, find_zoo
+
+# Folders that may be listed and opened, set by `merging ui --root`; separated as in PATH.
+ROOTS = "MERGING_UI_ROOTS"
+# A listing stops here: a root may be a whole disk.
+MOST_FOLDERS, MOST_LEVELS = 20_000, 6
+_WEIGHTS = (".safetensors", ".safetensors.index.json")
+_SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages", "lost+found"})
+
+
+def roots() -> tuple[Path, ...]:
+    """The folders that may be looked into: those given, else where the workbench was started."""
+    given = [part for part in os.environ.get(ROOTS, "").split(os.pathsep) if part]
+    return tuple(Path(part).resolve() for part in given or ["."])
+
+
+def zoo_models() -> dict[str, str]:
+    """The bundled models by what a person calls them, the base first; empty where they are not installed."""
+    try:
+        zoo = find_zoo()
+    except MergingError:
+        return {}
+    named = {"base": zoo.base, **zoo.fine_tunes}
+    adapters = {f"{name} (adapter)": f"{zoo.base}+{path}" for name, path in zoo.adapters.items()}
+    return {f"zoo · {name}": str(path) for name, path in (named | adapters).items()}
+
+
+@st.cache_data(ttl=30, show_spinner="Looking for checkpoints")
+def found_models(folders: tuple[Path, ...]) -> dict[str, str]:
+    """Checkpoints under these folders, by path: folders with safetensors files or an adapter."""
+    return {str(path): str(path) for folder in folders for path in sorted(_checkpoints(folder))}
+
+
+def known_models() -> dict[str, str]:
+    """Every model that can be picked from a list, by the name shown."""
+    return {**zoo_models(), **found_models(roots())}
+
+
+def refusal(source: str) -> str | None:
+    """Why a source may not be opened from here; None when it may.
+
+    Each part of `base+adapter` is a path; links are followed before it is judged.
+    """
+    allowed = (*roots(), *(Path(path).resolve().parent for path in list(zoo_models().values())[:1]))
+    for part in source.split("+"):
+        place = Path(part).expanduser().resolve()
+        if not any(place.is_relative_to(root) for root in allowed):
+            shown = ", ".join(map(str, roots()))
+            return f"{part} lies outside {shown}; start the workbench with `merging ui --root` to allow it."
+    return None
+
+
+def short(source: str) -> str:
+    """What a model is called in charts and tables: its last folder, or what is left of an adapter's source."""
+    return " + ".join(Path(part.rstrip("/")).name or part for part in source.split("+"))
+
+
+def _checkpoints(root: Path) -> Iterator[Path]:
+    """Folders with weights, not below hidden folders and not through links."""
+    for folder, inside, files in islice(os.walk(root), MOST_FOLDERS):
+        deep = len(Path(folder).relative_to(root).parts) >= MOST_LEVELS
+        inside[:] = [] if deep else sorted(name for name in inside if name[0] != "." and name not in _SKIPPED)
+        if any(name.endswith(_WEIGHTS) for name in files):
+            yield Path(folder)
