@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from merging.analysis.block_settings import settings as settings
-    from merging.analysis.block_text import PRESETS as PRESETS
+    from merging.analysis.block_settings import block_settings as block_settings
+    from merging.analysis.block_text import BLOCK_PRESETS as BLOCK_PRESETS
     from merging.analysis.block_text import read_block_weights as read_block_weights
     from merging.analysis.block_writing import write_block_weights as write_block_weights
     from merging.analysis.blocks import BlockWeights as BlockWeights
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from merging.sweep.sweep import pareto as pareto
 
 _HOMES = {
+    "BLOCK_PRESETS": "analysis.block_text",
     "BlockWeights": "analysis.blocks",
     "Checkpoint": "checkpoint.tensors",
     "Diagnosis": "analysis.diagnosis",
@@ -77,7 +78,6 @@ _HOMES = {
     "MemorySink": "checkpoint.sink",
     "MergingError": "errors",
     "Method": "methods.declare",
-    "PRESETS": "analysis.block_text",
     "Plan": "planning.plan",
     "Point": "sweep.sweep",
     "Positions": "analysis.positions",
@@ -87,6 +87,7 @@ _HOMES = {
     "Table": "analysis.table",
     "TensorSpec": "checkpoint.tensors",
     "all_methods": "methods.declare",
+    "block_settings": "analysis.block_settings",
     "check": "planning.check",
     "compare_ledgers": "jobs.compare",
     "compare_merges": "jobs.compare",
@@ -114,7 +115,6 @@ _HOMES = {
     "recall_diagnosis": "analysis.diagnose",
     "run": "engine.run",
     "score_recipe": "demo.live",
-    "settings": "analysis.block_settings",
     "spectra": "analysis.spectra",
     "summary": "analysis.summary",
     "tensor_statistics": "analysis.contents",

@@ -26,6 +26,7 @@ def pick_one(label: str, key: str, default: str | None = None, optional: bool = 
         format_func=shown,
         key=key,
         accept_new_options=True,
+        persist_state="session",
         placeholder="none" if optional else "choose or type a path",
     )
     return _allowed([chosen])[0] if chosen and _allowed([chosen]) else None
@@ -41,6 +42,7 @@ def pick_several(label: str, key: str, default: tuple[str, ...] = ()) -> tuple[s
         format_func=shown,
         key=key,
         accept_new_options=True,
+        persist_state="session",
         placeholder="choose or type paths",
     )
     return tuple(_allowed(chosen))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import streamlit as st
 
@@ -16,7 +17,11 @@ ROOTS = "MERGING_UI_ROOTS"
 # A listing stops here: a root may be a whole disk.
 MOST_FOLDERS, MOST_LEVELS = 20_000, 6
 _WEIGHTS = (".safetensors", ".safetensors.index.json")
+_TOLD = (".safetensors", ".json", ".bin")
 _SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages", "lost+found"})
+
+# Of every file of a checkpoint its name, size in bytes and time of change in nanoseconds.
+Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
 
 
 def roots() -> tuple[Path, ...]:
@@ -64,6 +69,20 @@ def refusal(source: str) -> str | None:
 def short(source: str) -> str:
     """What a model is called in charts and tables: its last folder, or what is left of an adapter's source."""
     return " + ".join(Path(part.rstrip("/")).name or part for part in source.split("+"))
+
+
+def stamp(source: str) -> Stamp:
+    """Names, sizes and times of the files that a source is read from; changes when a checkpoint does."""
+    found: list[tuple[str, int, int]] = []
+    for part in source.split("+"):
+        place = Path(part).expanduser()
+        try:
+            files = [place] if place.is_file() else [Path(each.path) for each in os.scandir(place)]
+            told = [(path.name, path.stat()) for path in files if path.name.endswith(_TOLD)]
+        except OSError:
+            continue
+        found += [(name, state.st_size, state.st_mtime_ns) for name, state in told]
+    return tuple(sorted(found))
 
 
 def _checkpoints(root: Path) -> Iterator[Path]:

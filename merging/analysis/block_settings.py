@@ -30,7 +30,7 @@ WORDS = ("attn", "attention", "mlp", "norm", "expert", "embed", "head")
 CONDITION_LETTERS = 24
 
 
-def settings(weights: BlockWeights) -> Data:
+def block_settings(weights: BlockWeights) -> Data:
     """What to write for `weight:` in a model's parameters, so that planning gives every tensor its weight exactly.
 
     The result is plain data as YAML holds it, and as the mergekit dialect reads it. The layers of each stack are
@@ -39,9 +39,9 @@ def settings(weights: BlockWeights) -> Data:
     >>> from merging.analysis.block_text import read_block_weights
     >>> from merging.analysis.diagnosis import Placed
     >>> tensors = [Placed(f"h.{i}.{part}", (2,), 2, "", i, part) for i in range(12) for part in ("attn", "mlp")]
-    >>> settings(read_block_weights("0,1", tensors))
+    >>> block_settings(read_block_weights("0,1", tensors))
     [0.0, 1.0]
-    >>> settings(read_block_weights("1; 1=0.5", tensors))
+    >>> block_settings(read_block_weights("1; 1=0.5", tensors))
     [{'filter': '.1.', 'value': 0.5}, {'value': 1.0}]
     """
     wanted = _Wanted.of(weights)

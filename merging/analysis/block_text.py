@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from merging.analysis.diagnosis import Placed
 
 PLAIN = "plain"
-PRESETS: Mapping[str, str] = {
+BLOCK_PRESETS: Mapping[str, str] = {
     "flat": "1",
     "early": "1,1,0,0; outer head norm?=0",
     "middle": "0,1,1,0",
@@ -69,18 +69,18 @@ def read_block_weights(text: str, tensors: Sequence[Placed], *, plain: float = 1
 
 
 def preset(name: str, tensors: Sequence[Placed], *, plain: float = 1.0, by: By = "part") -> BlockWeights:
-    """The block weights of a preset; those of `PRESETS` are shares of 1, to be multiplied.
+    """The block weights of a preset; those of `BLOCK_PRESETS` are shares of 1, to be multiplied.
 
     Raises MergingError for a name that there is no preset of, or a part that the model has none of.
     """
-    if name not in PRESETS:
-        close = nearest(name, PRESETS, count=1)
+    if name not in BLOCK_PRESETS:
+        close = nearest(name, BLOCK_PRESETS, count=1)
         raise MergingError(
             f"no preset is called {name!r}",
-            must_be="one of " + ", ".join(PRESETS),
+            must_be="one of " + ", ".join(BLOCK_PRESETS),
             fix=f"did you mean {close[0]!r}?" if close else None,
         )
-    return read_block_weights(PRESETS[name], tensors, plain=plain, by=by)
+    return read_block_weights(BLOCK_PRESETS[name], tensors, plain=plain, by=by)
 
 
 def read_selection(text: str, weights: BlockWeights) -> Selection:

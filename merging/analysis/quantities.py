@@ -36,7 +36,7 @@ QUANTITIES: Mapping[str, Quantity] = {
     "changed": Quantity("model", "share of entries", "entries that differ from the base model's"),
     "largest": Quantity("model", "weights", "largest |tau_e| of an entry e"),
     "kurtosis": Quantity("model", "ratio", "mean tau^4 / (mean tau^2)^2 over all entries: 3 if normal, more if sparse"),
-    "outliers": Quantity("model", "share of entries", "entries beyond 6 root mean squares, read between the ends of a bin"),
+    "outliers": Quantity("model", "share of entries", "entries beyond 6 root mean squares, to within a bin"),
     **{
         f"kept_norm_{density}": Quantity(
             "model", "share of |tau|", f"L2 norm that the largest {density} % of all entries have; within 0.02"

@@ -16,9 +16,9 @@ A matrix that a fine-tune left alone has ranks 0, and no overlap with anything. 
 NaN for all.
 
 The cost is that of the float64 Gram matrix of the short side and its eigenvalues: for one model on one core 0.1 s for
-768 x 768, 2 s for 2048 x 2048, and so on with the cube; overlaps want eigenvectors and take three times as long. Matrices
-are decomposed side by side, one a worker, as the memory allows: each takes its operands as
-stored, one task vector in float64, and a few squares of the short side.
+768 x 768, 2 s for 2048 x 2048, and so on with the cube; overlaps want eigenvectors and take three times as long.
+Matrices are decomposed side by side, one a worker, as the memory allows: each takes its operands as stored, one task
+vector in float64, and a few squares of the short side.
 """
 
 from __future__ import annotations

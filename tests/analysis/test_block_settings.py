@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 
-from merging.analysis.block_settings import settings
-from merging.analysis.block_text import PRESETS, preset, read_block_weights
+from merging.analysis.block_settings import block_settings
+from merging.analysis.block_text import BLOCK_PRESETS, preset, read_block_weights
 from merging.analysis.blocks import BlockWeights
 from merging.analysis.diagnose import diagnose
 from merging.checkpoint.tensors import MemoryCheckpoint
@@ -40,22 +40,22 @@ def said(weights):
 
 
 def written(text, kind="llama", **options):
-    return settings(read_block_weights(text, placed(kind), **options))
+    return block_settings(read_block_weights(text, placed(kind), **options))
 
 
 @given(block_weights())
 @examples(max_examples=60)
 def test_planning_gives_every_tensor_the_weight_of_its_block(drawn):
     kind, weights = drawn
-    found = planned(kind, settings(weights))
+    found = planned(kind, block_settings(weights))
     assert {name: found[name] for name in said(weights)} == said(weights)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", BLOCK_PRESETS)
 @pytest.mark.parametrize("kind", ["llama", "t5", "bert", "invented"])
 def test_presets_are_planned_as_they_are(name, kind):
     weights = preset(name, placed(kind))
-    assert planned(kind, settings(weights)).items() >= said(weights).items()
+    assert planned(kind, block_settings(weights)).items() >= said(weights).items()
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def test_names_that_contain_each_other_are_told_apart():
     weights = read_block_weights(
         "1; /^out.weight$/=0.5; /blocks.3.attn.out.weight/=0.25", placed("invented"), by="tensor"
     )
-    assert planned("invented", settings(weights)) == said(weights)
+    assert planned("invented", block_settings(weights)) == said(weights)
 
 
 def test_a_random_weight_for_every_block_takes_one_curve_for_every_part():
     weights = BlockWeights.of(placed("llama"))
     numbers = normal((len(weights.blocks),), "blocks", 0).double().tolist()
     weights = BlockWeights(weights.tensors, tuple(numbers))
-    found = settings(weights)
+    found = block_settings(weights)
     assert len(found) <= 7
     assert planned("llama", found) == said(weights)
 
@@ -114,7 +114,7 @@ def test_deep_models_are_said_exactly_too(layers):
     base = deep(layers)
     tensors = diagnose([base], base, cache=False, workers=1).tensors
     weights = read_block_weights("cosine(0,1); mlp=0,0.2,0.9; 3-9 norm=7", tensors)
-    found = settings(weights)
+    found = block_settings(weights)
     assert planned_on(base, found) == said(weights)
     assert json.loads(json.dumps(found)) == found
 
@@ -124,6 +124,6 @@ def test_layers_that_rounding_keeps_from_their_value_take_a_filter_of_their_own(
     tensors = diagnose([base], base, cache=False, workers=1).tensors
     values = [round(0.5 - 0.5 * cos(pi * (block.layer or 0) / 47), 6) for block in BlockWeights.of(tensors).blocks]
     weights = BlockWeights(tensors, tuple(values))
-    found = settings(weights)
+    found = block_settings(weights)
     assert len(found) < 10
     assert planned_on(base, found) == said(weights)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from merging.analysis.block_text import PRESETS, preset, read_block_weights
+from merging.analysis.block_text import BLOCK_PRESETS, preset, read_block_weights
 from merging.analysis.block_writing import write_block_weights
 from merging.errors import MergingError, Problems
 from tests.analysis.strategies import block_weights, placed
@@ -112,7 +112,7 @@ def test_a_stack_of_its_own_is_written_by_its_name():
     assert text == "1; encoder attention mlp=0.5"
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", BLOCK_PRESETS)
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "t5", "bert", "vit", "invented"])
 def test_presets_give_shares_of_one_for_every_architecture(name, kind):
     weights = preset(name, placed(kind))

@@ -39,7 +39,9 @@ def test_cosines_and_counts_are_those_of_plain_decompositions(shape):
     expected = [max(abs(float(u[:, k] @ u0[:, i])) for i in range(u0.shape[1])) for k in range(6)]
     found = [row.value for row in table.where(quantity="base_cosine")]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    np.testing.assert_allclose([row.value for row in table.where(quantity="fine_tuned_singular_value")], s[:6], rtol=1e-9)
+    np.testing.assert_allclose(
+        [row.value for row in table.where(quantity="fine_tuned_singular_value")], s[:6], rtol=1e-9
+    )
     assert count(table) == sum(cosine < 0.5 for cosine in expected)
 
 

@@ -1,4 +1,4 @@
-"""One person's way through the workbench in a real browser: explore, drag, grid, compose, run, reload, cancel, resume."""
+"""One person's way through the workbench: explore, drag, grid, compose, run, reload, cancel, resume, compare."""
 
 from __future__ import annotations
 

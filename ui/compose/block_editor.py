@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from merging import PRESETS, BlockWeights, MergingError, Method, contents, open_source, write_block_weights
+from merging import BLOCK_PRESETS, BlockWeights, MergingError, Method, contents, open_source, write_block_weights
 from ui import boxes, charts
 from ui.compose.blocks import (
     Mark,
@@ -25,11 +25,11 @@ from ui.compose.blocks import (
     without_weights,
 )
 from ui.compose.changes import change
-from ui.compose.fit import counted, stamp
+from ui.compose.fit import counted
 from ui.compose.form import Data
 from ui.compose.reading import Reading
 from ui.fields import spelled
-from ui.places import refusal, short
+from ui.places import refusal, short, stamp
 
 _PROBLEM = "compose_block_problem"
 ALL = -1
@@ -219,7 +219,7 @@ def _presets(weights: BlockWeights, target: Target) -> None:
     first, second, third = st.columns([3, 2, 2], vertical_alignment="bottom")
     name = first.selectbox(
         "Preset",
-        list(PRESETS),
+        list(BLOCK_PRESETS),
         format_func=lambda each: each.replace("_", " "),
         key="compose_block_preset",
         persist_state="session",
@@ -227,7 +227,7 @@ def _presets(weights: BlockWeights, target: Target) -> None:
     unit = second.number_input(
         "Times", value=1.0, step=0.1, format="%g", key="compose_block_unit", persist_state="session"
     )
-    line = scaled(PRESETS[name], unit)
+    line = scaled(BLOCK_PRESETS[name], unit)
     third.button(
         "Apply",
         key="compose_block_preset_apply",

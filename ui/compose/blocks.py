@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from merging import BlockWeights, MergingError, Method, Recipe, Selection, read_block_weights, read_curve, settings
+from merging import (
+    BlockWeights,
+    MergingError,
+    Method,
+    Recipe,
+    Selection,
+    block_settings,
+    read_block_weights,
+    read_curve,
+)
 from ui.compose.form import Data, method_of, with_value
 from ui.fields import accepted, spelled
 
@@ -188,7 +197,7 @@ def with_weights(data: Mapping[str, Any], target: Target, weights: BlockWeights)
             must_be=knob.kind.describe(),
             fix="choose another curve",
         )
-    written = settings(weights)
+    written = block_settings(weights)
     if not isinstance(written, list):
         return with_value(data, target.parameter, written, target.model)
     changed = deepcopy(dict(data))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from merging import contents, open_source
+from ui.places import stamp
 
 # Names that a reason spells out, and names among which the nearest are looked for.
 MOST_NAMED, MOST_COMPARED = 3, 2_000
-_TOLD = (".safetensors", ".json", ".bin")
 
 
 @dataclass(frozen=True)
@@ -25,20 +23,6 @@ class Fit:
     says: str
     against: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def stamp(source: str) -> tuple[tuple[str, int, int], ...]:
-    """Names, sizes and times of the files that a source is read from; changes when a checkpoint does."""
-    found: list[tuple[str, int, int]] = []
-    for part in source.split("+"):
-        place = Path(part).expanduser()
-        try:
-            files = [place] if place.is_file() else [Path(each.path) for each in os.scandir(place)]
-            told = [(path.name, path.stat()) for path in files if path.name.endswith(_TOLD)]
-        except OSError:
-            continue
-        found += [(name, state.st_size, state.st_mtime_ns) for name, state in told]
-    return tuple(sorted(found))
 
 
 def listed(source: str) -> dict[str, Any]:

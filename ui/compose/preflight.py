@@ -11,9 +11,8 @@ import streamlit as st
 
 from merging import MergingError, Recipe, check, explain, read_recipe, readable
 from ui import boxes
-from ui.compose.fit import stamp
 from ui.compose.pace import Pace, about
-from ui.places import refusal, short, zoo_models
+from ui.places import refusal, short, stamp, zoo_models
 
 GiB = 1 << 30
 # Rows of the table of tensors; a plan of a large mixture of experts has many groups.

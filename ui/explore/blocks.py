@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from merging import PRESETS, MergingError, read_block_weights
+from merging import BLOCK_PRESETS, MergingError, read_block_weights
 from ui import boxes
 from ui.explore.scene import Scene
 
@@ -48,9 +48,9 @@ def _ask_preset(key: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.selectbox(
             "Preset",
-            list(PRESETS),
+            list(BLOCK_PRESETS),
             index=None,
-            format_func=lambda name: f"{name.replace('_', ' ')} · {PRESETS[name]}",
+            format_func=lambda name: f"{name.replace('_', ' ')} · {BLOCK_PRESETS[name]}",
             key=f"{key}_preset",
             placeholder="a curve over the layers",
             on_change=_take_preset,
@@ -61,8 +61,8 @@ def _ask_preset(key: str) -> None:
 
 def _take_preset(key: str) -> None:
     name = str(st.session_state.get(f"{key}_preset"))
-    if name in PRESETS:
-        _put(key, PRESETS[name])
+    if name in BLOCK_PRESETS:
+        _put(key, BLOCK_PRESETS[name])
 
 
 def _put(key: str, line: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from merging import Diagnosis, LiveScorer, Map, MergingError, Positions, diagnose
-from ui.compose.fit import stamp
+from ui.places import stamp
 
 # Pairs of a name in charts and a source are few; a scene is some kB, its models' headers are the most of it.
 MOST_SCENES = 8

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from merging import Method, all_methods, merge_tensor, read_block_weights, settings, write_yaml
+from merging import Method, all_methods, block_settings, merge_tensor, read_block_weights, write_yaml
 
 WEIGHT, SCALE = "weight", "lambda"
 # Sliders for every model: with its whole task vector six models of different tasks overshoot.
@@ -111,7 +111,7 @@ def _setting(wish: Wish, i: int, tensors: Sequence[Any]) -> Any:
 @lru_cache(maxsize=256)
 def _block_setting(line: str, weight: float, tensors: tuple[Any, ...]) -> Any:
     """What to write for the weight of a model; the shortest is searched for, and a slider moves one model at a time."""
-    return settings(read_block_weights(f"{line}; *={weight!r}", tensors))
+    return block_settings(read_block_weights(f"{line}; *={weight!r}", tensors))
 
 
 @lru_cache(maxsize=256)

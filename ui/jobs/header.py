@@ -21,6 +21,15 @@ COMPOSE, BROWSE = "views/compose.py", "views/browse.py"
 def show_header(jobs: Jobs, job: Job) -> None:
     """Title, state, progress, buttons, and why it failed."""
     state = job.state
+    with st.container(gap="xsmall"):
+        _names(job, state)
+        draw = st.fragment(_progress, run_every=POLL_SECONDS if state in ACTIVE else None)
+        draw(job, state, is_stopping(job))
+    _actions(jobs, job, state)
+    _faults(job, state)
+
+
+def _names(job: Job, state: str) -> None:
     look = LOOKS[state]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.subheader(boxes.plain(title(job)), anchor=False, width="content")
@@ -29,10 +38,6 @@ def show_header(jobs: Jobs, job: Job) -> None:
     told = [job.id, of, f"handed in {moment(job.created)}"]
     told += [f"began {moment(job.started)}"] if job.started else []
     st.caption(" · ".join(boxes.plain(each) for each in told if each))
-    draw = st.fragment(_progress, run_every=POLL_SECONDS if state in ACTIVE else None)
-    draw(job, state, is_stopping(job))
-    _actions(jobs, job, state)
-    _faults(job, state)
 
 
 def _progress(job: Job, state: str, stopping: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -19,7 +20,9 @@ JOB, LAST = "job", "jobs_last"
 MOST_JOBS = 500
 ROWS_IN_SIGHT, HEAD_PIXELS, ROW_PIXELS = 7, 38, 35
 POLL_SECONDS = 2.0
-COLUMNS = ("state", "name", "method", "output", "started", "took", "progress")
+COLUMNS = ("state", "name", "progress", "method", "started", "took", "output")
+# The end of a path says more than its beginning.
+PARTS_OF_PATH = 3
 
 
 def chosen_id(found: Sequence[Job]) -> str:
@@ -39,6 +42,16 @@ def choose(id: str) -> None:
     st.session_state[LAST] = id
 
 
+def short_path(path: Path) -> str:
+    """The last parts of a path.
+
+    >>> short_path(Path("/home/ada/models/merged")), short_path(Path("/tmp/out"))
+    ('…/ada/models/merged', '/tmp/out')
+    """
+    parts = path.parts
+    return str(path) if len(parts) <= PARTS_OF_PATH + 1 else "/".join(("…", *parts[-PARTS_OF_PATH:]))
+
+
 def row(job: Job) -> Row:
     """A job as a line of the list."""
     state, place = job.state, job.position
@@ -48,7 +61,7 @@ def row(job: Job) -> Row:
         "state": [spelled(state) if place is None else f"{spelled(state)}, {place}"],
         "name": title(job),
         "method": job.method or "–",
-        "output": str(job.out) if job.kind == "merge" else "a sweep",
+        "output": short_path(job.out) if job.kind == "merge" else "points of a sweep",
         # Without a zone: a table shows it as it is here.
         "started": job.started.astimezone().replace(tzinfo=None) if job.started else None,
         "took": lasted(seconds_of(job)),
@@ -77,7 +90,7 @@ def rows_of(jobs: Sequence[Job]) -> list[Row]:
 
 def show_list(jobs: Jobs, found: Sequence[Job], shown: str) -> None:
     """Search, filter and table; drawn anew every few seconds while any job waits or runs, and never else."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         wanted = st.text_input(
             "Search",
             key="jobs_search",
@@ -141,11 +154,11 @@ def _columns() -> dict[str, Any]:
     column = st.column_config
     signs = [spelled(state) for state in LOOKS]
     return {
-        "state": column.MultiselectColumn(options=signs, color=[look.paint for look in LOOKS.values()], width=110),
-        "name": column.TextColumn(width="medium"),
-        "method": column.TextColumn(width="small"),
-        "output": column.TextColumn(width="large"),
-        "started": column.DatetimeColumn(format="D MMM, HH:mm", width=110),
-        "took": column.TextColumn(width=90),
-        "progress": column.ProgressColumn(format="percent", min_value=0.0, max_value=1.0, width=110),
+        "state": column.MultiselectColumn(options=signs, color=[look.paint for look in LOOKS.values()], width=112),
+        "name": column.TextColumn(width=170),
+        "progress": column.ProgressColumn(format="percent", min_value=0.0, max_value=1.0, width=95),
+        "method": column.TextColumn(width=120),
+        "started": column.DatetimeColumn(format="D MMM, HH:mm", width=105),
+        "took": column.TextColumn(width=85),
+        "output": column.TextColumn(width=150),
     }

@@ -43,7 +43,8 @@ def point_rows(points: Sequence[Mapping[str, Any]]) -> list[Row]:
         named = {f"{axis} ": value for axis, value in (point.get("values") or {}).items()}
         scores = {task: score_of(point, task) for task in tasks_of(points)}
         row = {"point": point.get("point"), **named, MEAN: score_of(point, MEAN), **scores}
-        row |= {"unbeaten": i in front, "seconds": point.get("seconds"), "error": point.get("error")}
+        row |= {"unbeaten": i in front, "seconds": point.get("seconds")}
+        row |= {"error": point.get("error") or ""} if any(each.get("error") for each in points) else {}
         rows.append(row)
     return sorted(rows, key=lambda row: -row[MEAN] if row[MEAN] is not None else float("inf"))
 
@@ -104,10 +105,10 @@ def curves_figure(rows: Sequence[Row], axis: str) -> Row:
     scale = charts.colours(names, merge=MEAN).to_dict()
     return {
         "data": {"values": list(rows)},
-        "height": 260,
+        "height": 320,
         "mark": {"type": "line", "point": {"size": 30}, "strokeWidth": 2},
         "encoding": {
-            "x": {"field": "value", "type": "quantitative", "title": axis},
+            "x": {"field": "value", "type": "quantitative", "title": axis, "axis": {"tickCount": 8}},
             "y": {"field": "score", "type": "quantitative", "title": "score", "scale": {"zero": False}},
             "color": {
                 "field": "task",

@@ -11,6 +11,7 @@ import streamlit as st
 from merging import contents, contrast, open_source, readable, tensor_statistics
 from ui import boxes, charts
 from ui.models import pick_one, shown
+from ui.places import Stamp, stamp, zoo_models
 
 # Rows of the list that a browser shows without effort; the filter finds the others.
 MOST_ROWS = 5_000
@@ -22,7 +23,7 @@ def page() -> None:
     boxes.heading("Browse", "The tensors of a checkpoint from its headers; entries are read only for what you select.")
     left, right = st.columns(2)
     with left:
-        source = pick_one("Checkpoint", "browse_source", next(iter(_bundled()), None))
+        source = pick_one("Checkpoint", "browse_source", next(iter(zoo_models().values()), None))
     with right:
         other = pick_one("Compare with", "browse_other", optional=True)
     if source is None:
@@ -42,14 +43,12 @@ def page() -> None:
     boxes.command("inspect", source)
 
 
-def _bundled() -> list[str]:
-    from ui.places import zoo_models
-
-    return list(zoo_models().values())
+def _contents(source: str) -> dict[str, Any]:
+    return _listed(source, stamp(source))
 
 
 @st.cache_data(max_entries=32, show_spinner="Reading headers")
-def _contents(source: str) -> dict[str, Any]:
+def _listed(source: str, stamped: Stamp) -> dict[str, Any]:  # noqa: ARG001
     held = contents(open_source(source))
     return {**asdict(held), "tensors": [each._asdict() for each in held.tensors]}
 
@@ -142,9 +141,9 @@ def _tensor(source: str, other: str | None, row: dict[str, Any]) -> None:
         with column:
             if other:
                 st.caption(boxes.plain(shown(each)))
-            _numbers(_statistics(each, name))
+            _numbers(_statistics(each, stamp(each), name))
     if other and len(here) > 1 and row["compared"] != "only here" and "shape" not in row["compared"]:
-        _contrast(_compared(source, other, name))
+        _contrast(_compared(source, other, (stamp(source), stamp(other)), name))
 
 
 def _holds(source: str, name: str) -> bool:
@@ -152,12 +151,12 @@ def _holds(source: str, name: str) -> bool:
 
 
 @st.cache_data(max_entries=256, show_spinner="Reading the tensor")
-def _statistics(source: str, name: str) -> dict[str, Any]:
+def _statistics(source: str, stamped: Stamp, name: str) -> dict[str, Any]:  # noqa: ARG001
     return asdict(tensor_statistics(open_source(source), name))
 
 
 @st.cache_data(max_entries=256, show_spinner="Comparing")
-def _compared(source: str, other: str, name: str) -> dict[str, Any]:
+def _compared(source: str, other: str, stamped: tuple[Stamp, Stamp], name: str) -> dict[str, Any]:  # noqa: ARG001
     return asdict(contrast(open_source(source), open_source(other), name))
 
 
