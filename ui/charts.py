@@ -60,8 +60,9 @@ def heat(
     written: bool = True,
     side: int = 34,
 ) -> Any:
-    """A heat map of named rows and columns, the numbers written into it."""
-    scale = alt.Scale(scheme=DIVERGING if diverging else SEQUENCE, domain=list(domain) if domain else alt.Undefined)
+    """A heat map of named rows and columns, the numbers written into it; `diverging` is blue above and orange below."""
+    scheme = {"scheme": DIVERGING, "reverse": True} if diverging else {"scheme": SEQUENCE}
+    scale = {**scheme, **({"domain": list(domain)} if domain else {})}
     columns, lines_ = (list(dict.fromkeys(row[key] for row in rows)) for key in (x, y))
     chart = alt.Chart(data(rows), height=alt.Step(side), width="container").encode(
         x=alt.X(f"{x}:N", title=titles[0], sort=columns, axis=alt.Axis(labelAngle=-40, labelLimit=140)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from math import floor, log10
 from typing import Any, Literal, NamedTuple
 
@@ -122,10 +122,11 @@ def ask(each: Field, key: str, *, changed: Callable[..., None] | None = None, hi
         shared |= {"on_change": _tell, "args": (changed, each.name, key)}
     label = f"{each.name} :blue[●]" if each.changed else each.name
     match each.control:
-        case "toggle":
+        case "toggle" if hint is None:
             return st.toggle(label, **shared)
-        case "choice":
-            return st.selectbox(label, each.choices, **shared)
+        case "toggle" | "choice":
+            choices, chosen = each.choices or (True, False), None if hint else 0
+            return st.selectbox(label, choices, chosen, format_func=spelled, placeholder=hint, **shared)
         case "slider" if hint is None:
             return st.slider(label, each.least, each.most, step=each.step, **shared)
         case _:
@@ -147,10 +148,12 @@ def method_form(
     names: Sequence[str] | None = None,
     changed: Callable[..., None] | None = None,
     columns: int = 2,
+    unshown: Collection[str] = (),
 ) -> dict[str, Any]:
     """Draw the parameters `names` (default: all that models share) and return their values, empty ones left out.
 
     `values` are those that differ from the defaults; `changed` as in `ask`. Keys of widgets are `key` and the name.
+    `unshown` have values that no widget can show, such as gradients: their widgets are empty and say so.
     """
     names = shared_names(method) if names is None else list(names)
     found: dict[str, Any] = {}
@@ -158,7 +161,10 @@ def method_form(
         row = zip(names[start : start + columns], st.columns(columns, vertical_alignment="bottom"), strict=False)
         for name, column in row:
             with column:
-                found[name] = ask(field(method, name, (values or {}).get(name)), f"{key}_{name}", changed=changed)
+                each = field(method, name, (values or {}).get(name))
+                hint = "as written" if name in unshown else None
+                each = each._replace(value=None) if hint else each
+                found[name] = ask(each, f"{key}_{name}", changed=changed, hint=hint)
     return {name: value for name, value in found.items() if value is not None}
 
 

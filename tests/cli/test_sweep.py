@@ -110,6 +110,7 @@ def test_only_the_bundled_models_are_scored_by_digits(capsys: pytest.CaptureFixt
     assert code == 1 and "only merges of the bundled models" in err
 
 
+@pytest.mark.slow
 def test_a_sweep_of_the_bundled_models_runs_as_a_job(tmp_path: Path) -> None:
     zoo = find_zoo()
     recipe = recipe_of(zoo.base, *(zoo.fine_tunes[task] for task in ("rotated", "mirrored")))

@@ -19,7 +19,7 @@ from tests.ui.conftest import BROWSERS, Workbench, started, stop
 PAGES = ("explore", "compose", "jobs", "diagnose", "browse")
 # The first page is at the bare address.
 ADDRESSES = {"explore": ""}
-SIZE = {"width": 1440, "height": 1000}
+SIZE = {"width": 1440, "height": 1320}
 
 
 def main(folder: Path) -> None:

@@ -150,6 +150,8 @@ def test_block_weights_are_selected_counted_applied_and_refused(page: AppTest) -
     assert "'atention' selects nothing" in said(page)
     page.text_input(key="compose_block_line").set_value("1; attention=0").run()
     assert [each.filter for each in read_recipe(text(page)).parameters["weight"]] == ["attention", None]
+    assert page.number_input(key="compose_all_weight").value is None
+    assert page.number_input(key="compose_all_weight").placeholder == "as written"
     page.button(key="compose_block_clear").click().run()
     assert "weight" not in text(page)
 
@@ -165,6 +167,8 @@ def test_an_output_folder_that_holds_something_needs_a_tick(page: AppTest, tmp_p
     assert not page.button(key="compose_start").disabled
     page.text_input(key=OUT).set_value("/elsewhere").run()
     assert "lies outside" in said(page)
+    page.text_input(key=OUT).set_value("~nobody-here/out").run()
+    assert "is no path" in said(page)
 
 
 def test_a_started_merge_is_a_job_with_this_recipe_and_becomes_a_beginning(page: AppTest, jobs: Jobs) -> None:
@@ -197,4 +201,5 @@ def test_a_typed_name_of_a_known_model_is_that_model() -> None:
     known = {str(path): f"zoo · {name}" for name, path in ZOO.fine_tunes.items()}
     assert meant("rotated", known) == str(ZOO.fine_tunes["rotated"])
     assert meant("zoo · rotated", known) == str(ZOO.fine_tunes["rotated"])
-    assert meant("no-such-model", known) == "no-such-model"
+    for typed in ("no-such-model", "x" * 5000, "a\0b", "~nobody-here/model"):
+        assert meant(typed, known) == typed

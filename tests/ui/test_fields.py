@@ -119,6 +119,25 @@ def test_a_form_keeps_what_is_entered_itself() -> None:
     assert _json(page) == {"normalize": False, "rescale": False, "lambda": 1.5}
 
 
+def unshown(names: tuple[str, ...]) -> None:
+    """A form some of whose values no widget can show."""
+    import streamlit as st
+
+    from merging import all_methods
+    from ui.fields import method_form
+
+    st.json(method_form(all_methods()["dare_ties"], "form", unshown=names))
+
+
+def test_what_no_widget_can_show_is_left_empty_and_can_be_replaced() -> None:
+    names = ("rescale", "rescaling", "lambda")
+    page = AppTest.from_function(unshown, kwargs={"names": names}, default_timeout=30).run()
+    assert not page.exception
+    assert _json(page) == {"normalize": False}
+    page.selectbox(key="form_rescale").select(True).run()
+    assert _json(page) == {"normalize": False, "rescale": True}
+
+
 def _json(page: AppTest) -> object:
     import json
 

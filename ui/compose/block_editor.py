@@ -25,14 +25,16 @@ from ui.compose.blocks import (
     without_weights,
 )
 from ui.compose.changes import change
-from ui.compose.fit import counted
+from ui.compose.fit import counted, refused
 from ui.compose.form import Data
 from ui.compose.reading import Reading
 from ui.fields import spelled
-from ui.places import refusal, short, stamp
+from ui.places import short, stamp
 
 _PROBLEM = "compose_block_problem"
 ALL = -1
+# A line that a person still reads; every tensor for itself makes longer ones.
+LONGEST_LINE = 2_000
 OPERATIONS: tuple[Literal["set", "multiply", "add"], ...] = ("set", "multiply", "add")
 PARTS = ("embedding", "attention", "mlp", "norm", "other", "head")
 CURVES = (
@@ -59,7 +61,7 @@ def show_blocks(reading: Reading, method: Method) -> None:
 
 
 def _content(reading: Reading, method: Method, names: list[str], source: str) -> None:
-    if refusal(source):
+    if refused(source):
         boxes.empty("Choose a base model in the roots to see its layers.")
         return
     target = _target(reading, method, names)
@@ -124,10 +126,12 @@ def _attempt(target: Target, made: Callable[[], BlockWeights]) -> None:
 def _line(weights: BlockWeights, target: Target) -> None:
     """All of it as one line of text."""
     key = "compose_block_line"
-    st.session_state[key] = write_block_weights(weights)
+    line = write_block_weights(weights)
+    st.session_state[key] = line if len(line) <= LONGEST_LINE else ""
     st.text_input(
         "As a line",
         key=key,
+        placeholder="too long to be shown; what is typed here takes its place",
         on_change=lambda: _attempt(target, lambda: from_line(st.session_state[key], weights)),
         help="Items with semicolons between, later ones over earlier ones: `0.5; attention=0,1; 8-15 mlp*=0.5; "
         "/o_proj/=0.8; head=plain`.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -189,7 +189,9 @@ def with_weights(data: Mapping[str, Any], target: Target, weights: BlockWeights)
     method = method_of(data)
     assert method
     knob = method.parameters[target.parameter]
-    values = {weights.plain if value is None else value for value in weights.values}
+    written = block_settings(weights)
+    # What is written may pass through points between layers that no layer has.
+    values = {weights.plain if value is None else value for value in weights.values} | set(_points(written))
     refused = sorted(value for value in values if accepted(method, target.parameter, value) is None)
     if refused:
         raise MergingError(
@@ -197,13 +199,20 @@ def with_weights(data: Mapping[str, Any], target: Target, weights: BlockWeights)
             must_be=knob.kind.describe(),
             fix="choose another curve",
         )
-    written = block_settings(weights)
     if not isinstance(written, list):
         return with_value(data, target.parameter, written, target.model)
     changed = deepcopy(dict(data))
     line = changed if target.model is None else changed["models"][target.model]
     line.setdefault("parameters", {})[target.parameter] = written
     return changed
+
+
+def _points(written: Any) -> Iterator[float]:
+    for each in written if isinstance(written, list) else [written]:
+        if isinstance(each, dict):
+            yield from _points(each["value"])
+        else:
+            yield each
 
 
 def without_weights(data: Mapping[str, Any], target: Target) -> Data:

@@ -12,11 +12,11 @@ import streamlit as st
 from merging import MergingError, Method
 from ui import boxes
 from ui.compose.changes import change
-from ui.compose.fit import Fit, fit, listed
+from ui.compose.fit import Fit, fit, listed, refused
 from ui.compose.form import Data, Form, moved, with_companion, with_key, with_model, with_value, without_model
-from ui.compose.reading import whole
+from ui.compose.reading import exists, whole
 from ui.fields import ask, field, own_names, spelled
-from ui.places import known_models, refusal, short
+from ui.places import known_models, short, zoo_models
 
 Edit: TypeAlias = Callable[[Data], Data]
 # Inputs side by side.
@@ -111,7 +111,7 @@ def _values(values: Any, block: dict[str, Any], method: Method, key: str, model:
 
 def _source(label: str, key: str, held: str | None, hint: str, edit: Callable[[Data, str | None], Data]) -> None:
     """A model chosen from those that are known, or typed; what it changes is `edit`."""
-    names = {path: name for name, path in known_models().items()}
+    names = {path: name for name, path in [*known_models().items(), *zoo_models().items()]}
     options = list(dict.fromkeys([*([held] if held else []), *names]))
     st.session_state[key] = held
 
@@ -133,7 +133,7 @@ def _source(label: str, key: str, held: str | None, hint: str, edit: Callable[[D
 
 def meant(typed: str, names: Mapping[str, str]) -> str:
     """What a person names: a known model by path, name or last folder, else a path, written out."""
-    if typed in names or Path(typed).expanduser().exists():
+    if typed in names or exists(Path(typed)):
         return whole(typed, Path.cwd())
     alike = [path for path, name in names.items() if typed in (name, short(path), name.removeprefix("zoo · "))]
     return alike[0] if len(alike) == 1 else whole(typed, Path.cwd())
@@ -143,10 +143,10 @@ def _verdict(source: str, reference: str | None, good: bool) -> None:
     """Whether a model fits, and why not; where the whole merge is good, differences are only told."""
     judged = judge(source, reference)
     if isinstance(judged, str):
-        st.markdown(f":red[:material/cancel: {boxes.plain(judged)}]")
+        st.caption(f":red[:material/cancel: {boxes.plain(judged)}]")
         return
     if judged.against and not good:
-        st.markdown("  \n".join(f":red[:material/cancel: {boxes.plain(each)}]" for each in judged.against))
+        st.caption("  \n".join(f":red[:material/cancel: {boxes.plain(each)}]" for each in judged.against))
     told = [judged.says, *judged.notes, *(judged.against if good else ())]
     mark = ":green[:material/check_circle:] " if reference and (good or not judged.against) else ""
     st.caption(mark + boxes.plain("; ".join(told)))
@@ -155,7 +155,7 @@ def _verdict(source: str, reference: str | None, good: bool) -> None:
 def judge(source: str, reference: str | None) -> Fit | str:
     """How a model stands to another one; text where it cannot be opened."""
     for each in (source, reference):
-        if each and (says := refusal(each)):
+        if each and (says := refused(each)):
             return says if each == source else "cannot be judged before the base model is there"
     try:
         held = listed(source)

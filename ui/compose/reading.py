@@ -102,5 +102,13 @@ def whole(source: str, folder: Path) -> str:
 
 
 def _whole(part: str, folder: Path) -> str:
-    path = folder / Path(part).expanduser()
-    return part if Path(part).is_absolute() or not path.exists() else str(path.resolve())
+    path = Path(part) if part.startswith("~") else folder / part
+    return part if Path(part).is_absolute() or not exists(path) else str(path.expanduser().resolve())
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a path; not where it is no possible one, or its home is unknown."""
+    try:
+        return path.expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return False

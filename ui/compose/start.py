@@ -28,8 +28,15 @@ def ask_wishes() -> Wishes:
         persist_state="session",
         help="Deletes what the folder holds.",
     )
-    folder = str(Path(out).expanduser().absolute()) if out else ""
-    return Wishes(folder, overwrite, *_ask_options())
+    return Wishes(_placed(out), overwrite, *_ask_options())
+
+
+def _placed(out: str) -> str:
+    """The whole path of what was typed; as it is where it names no home that there is."""
+    try:
+        return str(Path(out).expanduser().absolute()) if out else ""
+    except RuntimeError:
+        return out
 
 
 def _ask_options() -> tuple[float, float, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -13,6 +13,7 @@ from merging import Job, compare_ledgers, compare_merges, compare_recipes
 from ui import boxes
 from ui.jobs.status import moment, title
 from ui.jobs.tensors import version
+from ui.models import labels
 
 Row = dict[str, Any]
 
@@ -23,13 +24,18 @@ MOST_KEPT = 8
 
 def setting_rows(a: str, b: str) -> list[Row]:
     """Settings in which two recipes differ. Raises RecipeError when one of them cannot be read."""
+    found = compare_recipes(a + "\n", b + "\n")
+    named = [source for each in found if each.path == "models" for source in (*(each.left or ()), *(each.right or ()))]
+    called = labels(tuple(dict.fromkeys(named)))
     return [
-        {"setting": each.path, "this job": _spelled(each.left), "the other": _spelled(each.right)}
-        for each in compare_recipes(a + "\n", b + "\n")
+        {"setting": each.path, "this job": _spelled(each.left, called), "the other": _spelled(each.right, called)}
+        for each in found
     ]
 
 
-def _spelled(value: object) -> str:
+def _spelled(value: object, called: Mapping[str, str]) -> str:
+    if isinstance(value, list | tuple) and value and all(isinstance(each, str) and each in called for each in value):
+        return ", ".join(called[each] for each in value)
     return "–" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
 
 
@@ -60,9 +66,9 @@ def _number(value: float) -> float | None:
 
 
 def others_of(job: Job, found: Sequence[Job]) -> list[Job]:
-    """Jobs that it can be laid beside: of its own kind first those that are done."""
+    """Jobs of its kind that it can be laid beside: first those that are done, and of these those by the same method."""
     alike = [each for each in found if each.id != job.id and each.kind == job.kind and each.recipe.strip()]
-    return sorted(alike, key=lambda each: each.state != "done")
+    return sorted(alike, key=lambda each: (each.state != "done", each.method != job.method))
 
 
 def called(job: Job) -> str:
@@ -99,6 +105,7 @@ def _settings(job: Job, other: Job) -> None:
     st.dataframe(
         rows,
         hide_index=True,
+        placeholder="–",
         key="jobs_settings",
         column_config={"setting": {"width": "medium"}, "this job": {"width": "large"}, "the other": {"width": "large"}},
         alt="Settings in which the two recipes differ",
@@ -152,8 +159,9 @@ def _show_rows(rows: list[Row], measured: bool) -> None:
     st.dataframe(
         rows[:MOST_ROWS],
         hide_index=True,
+        placeholder="–",
         key="jobs_compared",
-        height=min(430, 38 + 35 * len(rows)),
+        height="auto" if len(rows) <= 10 else 430,
         column_order=[name for name in columns if name not in hidden],
         column_config={
             "tensor": st.column_config.TextColumn(width="large"),

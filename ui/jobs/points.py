@@ -142,6 +142,7 @@ def _points(job: Job) -> None:
     st.dataframe(
         rows,
         hide_index=True,
+        placeholder="–",
         key="jobs_points",
         column_config={
             **dict.fromkeys((MEAN, *tasks_of(points)), score),

@@ -128,7 +128,7 @@ def event_says(event: Mapping[str, Any]) -> str:
             return str(event.get("text"))
         case "Sealed":
             files = event.get("files")
-            return f"{len(files) if isinstance(files, list) else 0} files, in {lasted(float(number('seconds')))}"
+            return f"the result is whole: {len(files) if isinstance(files, list) else 0} files of weights, in {lasted(float(number('seconds')))}"
         case "Point":
             mean = event.get("mean")
             values = event.get("values")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from merging import Job, readable
+from ui.compose.pace import about
 
 
 class Look(NamedTuple):
@@ -79,13 +80,14 @@ def lasted(seconds: float | None) -> str:
 
 
 def of_bytes(done: float, total: float) -> str:
-    """Bytes of so many, both in the unit of the larger number.
+    """Bytes of so many, in one unit where that can be read.
 
-    >>> of_bytes(1_230_000_000, 2_203_000_000)
-    '1.23 of 2.2 GB'
+    >>> of_bytes(1_230_000_000, 2_203_000_000), of_bytes(8_400_000, 2_203_000_000)
+    ('1.23 of 2.2 GB', '8.4 MB of 2.2 GB')
     """
-    number, unit = readable(total).split()
-    return f"{done / 1000 ** _UNITS.index(unit):.3g} of {number} {unit}"
+    unit = readable(total).split()[1]
+    here = done / 1000 ** _UNITS.index(unit)
+    return f"{here:.3g} of {readable(total)}" if here >= 0.1 or not done else f"{readable(done)} of {readable(total)}"
 
 
 def count(done: int, total: int, kind: str) -> str:
@@ -108,13 +110,17 @@ def progress_says(job: Job) -> str:
         elif progress.read_bytes:
             moved = f"{of_bytes(progress.read_bytes, progress.total_read_bytes)} read"
         pace = f"{readable(progress.bytes_per_second)}/s" if progress.bytes_per_second else ""
-        left = f"about {lasted(max(1, round(progress.seconds_left)))} left" if progress.seconds_left is not None else ""
+        left = f"{about(progress.seconds_left)} left" if progress.seconds_left is not None else ""
         return " · ".join(filter(None, (PASSES.get(progress.pass_name, "starting"), done, moved, pace, left)))
     if state == "done":
         moved = f"{readable(progress.total_written_bytes)} written" if progress.total_written_bytes else ""
-        pace = f"{readable(progress.bytes_per_second)}/s" if progress.bytes_per_second else ""
+        pace = f"{readable(progress.bytes_per_second)}/s read and written" if progress.bytes_per_second else ""
         return " · ".join(filter(None, (done, moved, f"took {lasted(seconds_of(job))}", pace)))
-    kept = f"stopped at {progress.share:.0%}, {done}" if progress.tensors else "stopped before its first tensor"
+    kept = (
+        f"Stopped at {100 * progress.share:.0f} %, after {done}"
+        if progress.tensors
+        else "Stopped before its first tensor"
+    )
     return f"{kept}; Resume goes on from there, to the same bytes" if job.kind == "merge" else f"{kept} are kept"
 
 

@@ -129,7 +129,7 @@ def layers_figure(rows: Sequence[Row], order: Sequence[str]) -> Row:
     title = "norm of what was added"
     return {
         "data": {"values": list(rows)},
-        "height": 220,
+        "height": 300,
         "mark": {"type": "line", "point": {"size": 30}, "strokeWidth": 2},
         "encoding": {
             "x": {"field": "place", "type": "ordinal", "sort": list(order), "title": "layer", "axis": axis},
@@ -215,8 +215,9 @@ def _table(job: Job, rows: list[Row]) -> None:
     st.dataframe(
         rows[:MOST_ROWS],
         hide_index=True,
+        placeholder="–",
         key="jobs_tensors",
-        height=min(430, 38 + 35 * len(rows)),
+        height="auto" if len(rows) <= 10 else 430,
         column_order=[*FIXED, *(name for name in names if name not in FIXED)],
         column_config={"tensor": st.column_config.TextColumn(width="large", pinned=True), "merged norm": number}
         | config,

@@ -17,7 +17,6 @@ from ui.compose.start import ask_wishes, show_start
 from ui.fields import method_form, method_label, method_says, ordered_methods, own_names, shared_names
 
 TEXT = "compose_text"
-LONGEST_TEXT = 1 << 18
 
 
 def page() -> None:
@@ -61,7 +60,6 @@ def _text(reading: Reading) -> None:
         "Recipe",
         key=TEXT,
         height=320,
-        max_chars=LONGEST_TEXT,
         on_change=lambda: take(st.session_state[TEXT]),
         help="Taken over when you leave the field or press Ctrl+Enter.",
     )
@@ -92,7 +90,8 @@ def _form(reading: Reading, good: bool) -> None:
     own, shared = own_names(method), shared_names(method)
     if own or shared:
         st.subheader("Parameters", anchor=False)
-        method_form(method, "compose_all", form.values, names=[*own, *shared], changed=_set)
+        unshown = set(data.get("parameters") or {}) - set(form.values)
+        method_form(method, "compose_all", form.values, names=[*own, *shared], changed=_set, unshown=unshown)
     if own and len(form.models) > 1:
         verb = "holds" if len(own) == 1 else "hold"
         st.caption(boxes.plain(f"{', '.join(own)} {verb} for every model that has no value of its own."))

@@ -30,6 +30,7 @@ def page() -> None:
         return
     try:
         job = jobs.find(chosen_id(found))
+        st.session_state[LAST] = job.id
     except MergingError as error:
         boxes.problem(error)
         job = None
@@ -37,8 +38,6 @@ def page() -> None:
         show_list(jobs, found, job.id if job else "")
     if job is None:
         return
-    if asked:
-        st.session_state[LAST] = job.id
     show_header(jobs, job)
     _tabs(job, found)
 
