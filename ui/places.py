@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
@@ -30,6 +31,7 @@ def roots() -> tuple[Path, ...]:
     return tuple(Path(part).resolve() for part in given or ["."])
 
 
+@cache
 def zoo_models() -> dict[str, str]:
     """The bundled models by what a person calls them, the base first; empty where they are not installed."""
     try:
@@ -55,11 +57,15 @@ def known_models() -> dict[str, str]:
 def refusal(source: str) -> str | None:
     """Why a source may not be opened from here; None when it may.
 
-    Each part of `base+adapter` is a path; links are followed before it is judged.
+    Each part of `base+adapter` is a path, and so may be the whole; links are followed before they are judged.
     """
     allowed = (*roots(), *(Path(path).resolve().parent for path in list(zoo_models().values())[:1]))
-    for part in source.split("+"):
-        place = Path(part).expanduser().resolve()
+    for part in dict.fromkeys((source, *source.split("+"))):
+        try:
+            place = Path(part).expanduser().resolve()
+        except (OSError, RuntimeError, ValueError):
+            # A home that nobody has, or letters that no path can hold.
+            return f"{part!r} is no path."
         if not any(place.is_relative_to(root) for root in allowed):
             shown = ", ".join(map(str, roots()))
             return f"{part} lies outside {shown}; start the workbench with `merging ui --root` to allow it."

@@ -53,3 +53,8 @@ def test_a_path_outside_the_roots_is_refused(tmp_path: Path, monkeypatch: pytest
 
 def test_an_adapter_is_called_after_both_its_parts() -> None:
     assert short("models/base/+adapters/rotated") == "base + rotated"
+
+
+def test_what_is_no_path_is_refused_and_not_an_error() -> None:
+    assert "no path" in str(refusal("~nobody-of-this-name/model"))
+    assert "no path" in str(refusal("model\0"))

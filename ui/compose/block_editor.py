@@ -25,11 +25,11 @@ from ui.compose.blocks import (
     without_weights,
 )
 from ui.compose.changes import change
-from ui.compose.fit import counted, refused
+from ui.compose.fit import counted
 from ui.compose.form import Data
 from ui.compose.reading import Reading
 from ui.fields import spelled
-from ui.places import short, stamp
+from ui.places import refusal, short, stamp
 
 _PROBLEM = "compose_block_problem"
 ALL = -1
@@ -61,7 +61,7 @@ def show_blocks(reading: Reading, method: Method) -> None:
 
 
 def _content(reading: Reading, method: Method, names: list[str], source: str) -> None:
-    if refused(source):
+    if refusal(source):
         boxes.empty("Choose a base model in the roots to see its layers.")
         return
     target = _target(reading, method, names)

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from merging import contents, open_source
-from ui.places import refusal, stamp
+from ui.places import stamp
 
 # Names that a reason spells out, and names among which the nearest are looked for.
 MOST_NAMED, MOST_COMPARED = 3, 2_000
@@ -23,15 +23,6 @@ class Fit:
     says: str
     against: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def refused(source: str) -> str | None:
-    """Why a source may not be opened from here; None when it may."""
-    try:
-        return refusal(source)
-    except (OSError, RuntimeError, ValueError):
-        # A home that nobody has, or letters that no path can hold.
-        return f"{source!r} is no path."
 
 
 def listed(source: str) -> dict[str, Any]:

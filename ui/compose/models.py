@@ -12,11 +12,11 @@ import streamlit as st
 from merging import MergingError, Method
 from ui import boxes
 from ui.compose.changes import change
-from ui.compose.fit import Fit, fit, listed, refused
+from ui.compose.fit import Fit, fit, listed
 from ui.compose.form import Data, Form, moved, with_companion, with_key, with_model, with_value, without_model
 from ui.compose.reading import exists, whole
 from ui.fields import ask, field, own_names, spelled
-from ui.places import known_models, short, zoo_models
+from ui.places import known_models, refusal, short, zoo_models
 
 Edit: TypeAlias = Callable[[Data], Data]
 # Inputs side by side.
@@ -155,7 +155,7 @@ def _verdict(source: str, reference: str | None, good: bool) -> None:
 def judge(source: str, reference: str | None) -> Fit | str:
     """How a model stands to another one; text where it cannot be opened."""
     for each in (source, reference):
-        if each and (says := refused(each)):
+        if each and (says := refusal(each)):
             return says if each == source else "cannot be judged before the base model is there"
     try:
         held = listed(source)

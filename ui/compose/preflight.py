@@ -11,9 +11,8 @@ import streamlit as st
 
 from merging import MergingError, Recipe, check, explain, read_recipe, readable
 from ui import boxes
-from ui.compose.fit import refused
 from ui.compose.pace import Pace, about
-from ui.places import short, stamp, zoo_models
+from ui.places import refusal, short, stamp, zoo_models
 
 GiB = 1 << 30
 # Rows of the table of tensors; a plan of a large mixture of experts has many groups.
@@ -57,14 +56,14 @@ class Finding:
 
 def outside(sources: Iterable[str]) -> list[MergingError]:
     """Models of a recipe that may not be opened from here; judged before anything is opened."""
-    found = {source: refused(source) for source in sources}
+    found = {source: refusal(source) for source in sources}
     return [MergingError(says, where=source) for source, says in found.items() if says]
 
 
 def examine(text: str, recipe: Recipe, wishes: Wishes) -> Finding:
     """Everything that is wrong with a recipe that can be read, and its plan where nothing is. Reads headers only."""
     found = outside([source for _, source in recipe.mentions()])
-    target = refused(wishes.out) if wishes.out else None
+    target = refusal(wishes.out) if wishes.out else None
     found += [MergingError(target, where="the output folder")] if target else []
     if found:
         return Finding(tuple(found))

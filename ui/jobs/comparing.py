@@ -66,9 +66,15 @@ def _number(value: float) -> float | None:
 
 
 def others_of(job: Job, found: Sequence[Job]) -> list[Job]:
-    """Jobs of its kind that it can be laid beside: first those that are done, and of these those by the same method."""
+    """Jobs of its kind that it can be laid beside: those whose results are there first, the most alike of them."""
     alike = [each for each in found if each.id != job.id and each.kind == job.kind and each.recipe.strip()]
-    return sorted(alike, key=lambda each: (each.state != "done", each.method != job.method))
+    mine = {line.strip() for line in job.recipe.splitlines()}
+
+    def rank(each: Job) -> tuple[bool, bool, int]:
+        shared = sum(line.strip() in mine for line in each.recipe.splitlines())
+        return each.state != "done", not each.out.exists(), -shared
+
+    return sorted(alike, key=rank)
 
 
 def called(job: Job) -> str:

@@ -43,7 +43,7 @@ def chosen_id(found: Sequence[Job]) -> str:
 def short_path(path: Path) -> str:
     """The last parts of a path.
 
-    >>> short_path(Path("/home/ada/models/merged")), short_path(Path("/tmp/out"))
+    >>> short_path(Path("/data/ada/models/merged")), short_path(Path("/tmp/out"))
     ('…/ada/models/merged', '/tmp/out')
     """
     parts = path.parts

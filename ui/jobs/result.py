@@ -127,8 +127,8 @@ def event_says(event: Mapping[str, Any]) -> str:
         case "Warned":
             return str(event.get("text"))
         case "Sealed":
-            files = event.get("files")
-            return f"the result is whole: {len(files) if isinstance(files, list) else 0} files of weights, in {lasted(float(number('seconds')))}"
+            files = event.get("files") or ()
+            return f"whole: {len(files)} files of weights, in {lasted(float(number('seconds')))}"
         case "Point":
             mean = event.get("mean")
             values = event.get("values")

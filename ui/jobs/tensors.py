@@ -126,7 +126,7 @@ def layers_figure(rows: Sequence[Row], order: Sequence[str]) -> Row:
     names = list(dict.fromkeys(row["name"] for row in rows))
     scale = charts.colours(names).to_dict()
     axis = {"labelAngle": 0, "labelOverlap": True, "labelLimit": 120}
-    title = "norm of what was added"
+    title = "norm"
     return {
         "data": {"values": list(rows)},
         "height": 300,
@@ -208,6 +208,8 @@ def _table(job: Job, rows: list[Row]) -> None:
     if not rows:
         boxes.empty("No tensor matches.", ":material/filter_alt_off:")
         return
+    more = f"; {MOST_ROWS:,} are listed, all are in the CSV" if len(rows) > MOST_ROWS else ""
+    st.caption(f"{len(rows):,} tensor{'s' if len(rows) != 1 else ''}{more}")
     number, share = st.column_config.NumberColumn(format="%.4g"), st.column_config.NumberColumn(format="percent")
     names = dict.fromkeys(key for row in rows[:MOST_ROWS] for key in row)
     config: dict[str, Any] = {name: number for name in names if name.startswith("norm · ")}
@@ -223,11 +225,10 @@ def _table(job: Job, rows: list[Row]) -> None:
         | config,
         alt="What every tensor got",
     )
-    left, right = st.columns([4, 1])
-    counted = f"{len(rows):,} tensors" if len(rows) <= MOST_ROWS else f"{len(rows):,}, {MOST_ROWS:,} are listed"
+    left, right = st.columns([5, 1])
     left.caption(
-        f"{counted}. A norm is that of a model's task vector, of models without a base that of their distance from the "
-        "first. A share is the part a model has in what was merged in, of the sum over models."
+        "A norm is that of a model's task vector, or where there is no base of its distance from the first model; the "
+        "merged norm is that of what was merged in. Shares are those of the models in what was merged in."
     )
     right.download_button(
         "CSV",
