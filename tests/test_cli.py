@@ -8,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import jsonschema
@@ -18,37 +16,19 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from merging.cli import main
 from merging.cli.text import printable, size
 from merging.methods.declare import all_methods
 from tests import tiny
+from tests.command_line import Call, caller
 from tests.syntax import ROOT
 
 # Shape checks import torch; a user's process has none.
 PLAIN = {key: value for key, value in os.environ.items() if key != "MERGING_CHECK_SHAPES"}
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Outcome]
-
-
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def invoke(*arguments: object) -> Outcome:
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        text = capsys.readouterr()
-        return Outcome(int(left.value.code or 0), text.out, text.err)
-
-    return invoke
+    return caller(capsys)
 
 
 @pytest.fixture(scope="module")

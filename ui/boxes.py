@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import streamlit as st
@@ -43,6 +43,12 @@ def problems_shown() -> Iterator[None]:
     except MergingError as error:
         problem(error)
         st.stop()
+
+
+def facts(cells: Sequence[tuple[str, str]]) -> None:
+    """Numbers side by side, each under its name."""
+    for column, (label, value) in zip(st.columns(len(cells)), cells, strict=True):
+        column.metric(label, value)
 
 
 def empty(says: str, icon: str = ":material/inbox:") -> None:

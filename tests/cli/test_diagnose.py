@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
-from merging.cli import main
 from tests import tiny
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Outcome]
+from tests.command_line import Call, caller
 
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def invoke(*arguments: object) -> Outcome:
-        with pytest.raises(SystemExit) as left:
-            main(["diagnose", *map(str, arguments)])
-        text = capsys.readouterr()
-        return Outcome(int(left.value.code or 0), text.out, text.err)
-
-    return invoke
+    return caller(capsys, "diagnose")
 
 
 @pytest.fixture(scope="module")

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from merging.cli import main
 from merging.jobs.jobs import Jobs
 from merging.jobs.queue import Queue
+from tests.command_line import Call, caller
 from tests.jobs.places import break_models, many_tensors, over, recipe_of, root_at, until
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Outcome]
 
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    def invoke(*arguments: object) -> Outcome:
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        text = capsys.readouterr()
-        return Outcome(int(left.value.code or 0), text.out, text.err)
-
-    return invoke
+    return caller(capsys)
 
 
 @pytest.fixture

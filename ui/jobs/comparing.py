@@ -136,6 +136,7 @@ def _tensors(job: Job, other: Job) -> None:
             help="Reads both results once, block by block.",
         ):
             _measure(job, other, key, len(ledgers))
+            st.rerun()
     _show_rows(tensor_rows(kept.get(key, ledgers), "norm" if key in kept else "merged norm"), key in kept)
 
 

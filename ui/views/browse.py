@@ -64,8 +64,7 @@ def _facts(held: dict[str, Any]) -> None:
         ("Size", readable(sum(each["nbytes"] for each in tensors))),
         ("Stored as", ", ".join(dtypes)),
     )
-    for column, (label, value) in zip(st.columns(len(cells)), cells, strict=True):
-        column.metric(label, value)
+    boxes.facts(cells)
     if held["sidecars"]:
         st.caption("Travels with the weights: " + ", ".join(map(boxes.plain, held["sidecars"])))
 
@@ -169,8 +168,7 @@ def _numbers(found: dict[str, Any]) -> None:
         ("Norm", f"{found['norm']:.4g}"),
         ("Zeros", f"{found['zeros'] / max(1, found['entries']):.1%}"),
     )
-    for column, (label, value) in zip(st.columns(len(cells)), cells, strict=True):
-        column.metric(label, value)
+    boxes.facts(cells)
     if found["non_finite"]:
         st.warning(f"{found['non_finite']:,} entries are not finite.", icon=":material/warning:")
     if found["counts"]:
@@ -206,8 +204,7 @@ def _contrast(found: dict[str, Any]) -> None:
         ("Largest change", f"{found['largest']:.3g}"),
         ("Entries changed", f"{found['changed']:,}"),
     )
-    for column, (label, value) in zip(st.columns(len(cells)), cells, strict=True):
-        column.metric(label, value)
+    boxes.facts(cells)
 
 
 page()

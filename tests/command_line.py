@@ -1,0 +1,35 @@
+"""The program as a person calls it, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import pytest
+
+from merging.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call: TypeAlias = Callable[..., Outcome]
+
+
+def caller(capsys: pytest.CaptureFixture[str], *command: str) -> Call:
+    """Calls the program with these first words, and gives what it printed and returned."""
+
+    def invoke(*arguments: object) -> Outcome:
+        with pytest.raises(SystemExit) as left:
+            main([*command, *map(str, arguments)])
+        text = capsys.readouterr()
+        return Outcome(int(left.value.code or 0), text.out, text.err)
+
+    return invoke
