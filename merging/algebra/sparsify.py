@@ -35,7 +35,7 @@ def fine_magnitudes(
 ) -> Int[Tensor, "models ranks lowers"]:
     """For each wanted rank: how many entries that share its upper bits have lower bits below each bound."""
     counts = torch.zeros((*ranks.shape, LOWER + 1), dtype=torch.int64, device=x.device)
-    uppers, _ = _locate(coarse, ranks)
+    uppers, _ = locate(coarse, ranks)
     real = (ranks >= 1) & (ranks <= coarse[:, -1:])
     for model, rank in real.nonzero().tolist():
         bits = x[model].reshape(-1).view(torch.int32) & SIGNLESS
@@ -49,51 +49,18 @@ def order_statistics(
     coarse: Int[Tensor, "models uppers"], fine: Int[Tensor, "models ranks lowers"], ranks: Int[Tensor, "models ranks"]
 ) -> Float[Tensor, "models ranks"]:
     """The magnitude at each rank, exactly; 0 at rank 0, NaN beyond the number of entries."""
-    upper, within = _locate(coarse, ranks)
-    lower, _ = _locate(fine, within[..., None])
+    upper, within = locate(coarse, ranks)
+    lower, _ = locate(fine, within[..., None])
     bits = (upper << 16) + lower[..., 0]
     bits = torch.where(ranks < 1, 0, torch.where(ranks > coarse[:, -1:], SIGNLESS, bits))
     return bits.to(torch.int32).view(torch.float32)
 
 
-def coarse_signed(x: Float[Tensor, "models *shape"]) -> Int[Tensor, "halves uppers"]:
-    """Coarse counts of the positive parts of all models, then of their negative parts, from one look at each entry.
-
-    >>> coarse_signed(torch.tensor([[2.0, -3.0, 1.0]]))[:, [1, 0x4000, 0x4001]]
-    tensor([[1, 2, 3],
-            [2, 2, 2]])
-    """
-    counts = torch.zeros((2, len(x), UPPER + 1), dtype=torch.int64, device=x.device)
-    for row, positive, negative in zip(x, *counts, strict=True):
-        upper = (row.reshape(-1).view(torch.int32) >> 16).bitwise_and_(2 * UPPER - 1)
-        halves = torch.bincount(upper, minlength=2 * UPPER).view(2, UPPER)
-        # What belongs to one half is a zero of the other.
-        halves[:, 0] += halves.sum(1).flip(0)
-        torch.cumsum(halves[0], 0, out=positive[1:])
-        torch.cumsum(halves[1], 0, out=negative[1:])
-    return counts.flatten(0, 1)
-
-
-def fine_signed(
-    x: Float[Tensor, "models *shape"], coarse: Int[Tensor, "halves uppers"], ranks: Int[Tensor, "models ranks"]
-) -> Int[Tensor, "halves ranks lowers"]:
-    """Fine counts of both halves around signed numbers of these ranks."""
-    return fine_magnitudes(torch.cat([x.relu(), x.neg().relu_()]), coarse, _halved(coarse, ranks))
-
-
-def signed_statistics(
-    coarse: Int[Tensor, "halves uppers"], fine: Int[Tensor, "halves ranks lowers"], ranks: Int[Tensor, "models ranks"]
-) -> Float[Tensor, "models ranks"]:
-    """The signed number at each rank, exactly, from the counts of both halves; for ranks of existing numbers."""
-    positive, negative = order_statistics(coarse, fine, _halved(coarse, ranks)).chunk(2)
-    return positive - negative
-
-
-def _halved(coarse: Int[Tensor, "halves uppers"], ranks: Int[Tensor, "models ranks"]) -> Int[Tensor, "halves ranks"]:
-    """Ranks of signed numbers among the magnitudes of both halves; 0 where a half is known to hold zero."""
-    both = torch.cat([ranks, coarse[: len(ranks), -1:] + 1 - ranks])
-    not_zero = both > coarse[:, 1:2]
-    return both.masked_fill(not_zero.roll(len(ranks), 0), 0)
+def locate(counts: Int[Tensor, "*rows bounds"], ranks: Int[Tensor, "*rows ranks"]) -> tuple[Tensor, Tensor]:
+    """The bin that holds each rank, and the rank within that bin; ranks outside are moved to the nearest inside."""
+    inside = torch.minimum(ranks, counts[..., -1:]).clamp_(min=1)
+    bins = torch.searchsorted(counts, inside) - 1
+    return bins, inside - counts.gather(-1, bins)
 
 
 def keep_largest(x: Float[Tensor, "models *shape"], threshold: Float[Tensor, " models"]) -> Tensor:
@@ -156,13 +123,6 @@ def mass_ratio(masses: Float[Tensor, "models parts"]) -> Float[Tensor, " models"
     """Factor that gives what was kept the mass of the whole; 1 where nothing was kept."""
     whole, kept = masses.unbind(-1)
     return torch.where(kept == 0, 1.0, whole / kept)
-
-
-def _locate(counts: Int[Tensor, "*rows bounds"], ranks: Int[Tensor, "*rows ranks"]) -> tuple[Tensor, Tensor]:
-    """The bin that holds each rank, and the rank within that bin; ranks outside are moved to the nearest inside."""
-    inside = torch.minimum(ranks, counts[..., -1:]).clamp_(min=1)
-    bins = torch.searchsorted(counts, inside) - 1
-    return bins, inside - counts.gather(-1, bins)
 
 
 def _below(threshold: Float[Tensor, " models"]) -> list[float]:

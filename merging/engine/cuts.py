@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TypeAlias
 
 from merging.engine.execute import DEVICE_BLOCK, SPAN
-from merging.methods.application import MEASURING_BLOCK, PADDING, columns_of, padded
+from merging.methods.application import MEASURING_BLOCK, PADDING, blocks, columns_of, padded
 from merging.methods.declare import Reach
+
+Ranges: TypeAlias = Sequence[tuple[int, int]]
+
+
+def grouped(ranges: Iterable[tuple[int, int]], entries: int) -> Iterator[Ranges]:
+    """Consecutive ranges in groups of at most so many entries; a range that is longer is cut.
+
+    >>> list(grouped([(0, 2), (5, 7), (8, 13)], 4))
+    [[(0, 2), (5, 7)], [(8, 12)], [(12, 13)]]
+    """
+    group: list[tuple[int, int]] = []
+    room = entries
+    for start, stop in ranges:
+        for a, b in list(blocks(start, stop, entries)) or [(start, stop)]:
+            if b - a > room:
+                yield group
+                group, room = [], entries
+            group.append((a, b))
+            room -= b - a
+    yield group
 
 
 @dataclass(frozen=True)

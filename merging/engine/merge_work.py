@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from merging.checkpoint.bytes import entries_memory
-from merging.checkpoint.tensors import DTYPES, Checkpoint, torch_dtype
-from merging.engine.cuts import Cuts
+from merging.checkpoint.tensors import Checkpoint, torch_dtype
 from merging.engine.execute import (
-    AHEAD,
     SPAN,
     Execution,
     closed,
@@ -22,58 +20,38 @@ from merging.engine.execute import (
 )
 from merging.engine.lane import Lane
 from merging.engine.ledger import Account, Row, row, total
+from merging.engine.measuring import Measuring
 from merging.engine.operands import load_companions, load_stack
 from merging.engine.pools import Task, Work
 from merging.lazy import Tensor, torch
 from merging.methods.application import (
     BLOCK,
-    Application,
     anchor_scale,
-    axes_of,
-    blocks,
     by_matrix,
     padded,
 )
-from merging.methods.declare import Method, Rule, find_method, reads
 from merging.planning.choose import FLOAT32_BYTES, choose
-from merging.planning.plan import Job, Operand
+from merging.planning.plan import Job
 
 Blockwise = Callable[[Mapping[str, Tensor], Account, int, int, Lane], tuple[Tensor, Tensor | None, list[Tensor]]]
 
 
-class MergeWork:
+class MergeWork(Measuring):
     """A tensor merged by a method."""
 
     def __init__(self, run: Execution, job: Job):
-        self.run = run
-        self.job = job
-        self.method: Method = find_method(job.method)
-        self.needs = self.method.needs
-        self.reach = self.method.reach(job.spec.shape, job.role)
-        self.cuts = Cuts(self.reach, job.spec.shape, run.block, run.device)
-        models, axes = len(job.operands), axes_of(self.reach, job.spec.shape)
-        self.use = Application(
-            self.method, job.parameters, models, axes, run.device, self.reach, job.spec.name, run.seed
-        )
+        super().__init__(run, job)
         self.stored = torch_dtype(job.spec.dtype)
         # Where the largest finite number is below float32's, the last rounding can overflow.
         self.narrow = job.spec.dtype == "F16" or job.spec.dtype.startswith("F8")
-        self.width = sum(map(self._bytes, job.sources))
         self.spooled_width = FLOAT32_BYTES + (self._bytes(job.base) if job.base else 0)
-
-    def _bytes(self, operand: Operand) -> int:
-        """Bytes of one stored entry."""
-        return DTYPES[self.run.models[operand.model].specs[operand.name].dtype].bits // 8
 
     def steps(self, measured: Mapping[str, Tensor] | None = None) -> Work:
         """All rounds not yet taken over the whole model, then the merge; returns the ledger row."""
         if measured is None:
             measured = {}
-            for step in self.use.rounds:
-                if reads(step):
-                    measured[step.__name__] = yield from self.measuring(step, dict(measured))
-                else:
-                    measured[step.__name__] = self.use.work_out(step, measured)
+            for step in self.use.readings(measured):
+                measured[step.__name__] = yield from self.measuring(step, dict(measured))
         coefficients = self.use.coefficients(measured) if self.reach == "span" else None
         merge: Callable[[int, int, Lane], tuple[Account, Tensor | None]]
         if coefficients is not None:
@@ -94,12 +72,6 @@ class MergeWork:
             made["tally"] = sum((result[1] for result in results[1:]), start=results[0][1]).tolist()
         return made
 
-    def measuring(self, step: Rule, measured: Mapping[str, Tensor]) -> Work:
-        """One round over the tensor: partial sums of spans, added in their order; returns the sum."""
-        spans = spans_of(self.job.spec.entries, self.cuts.span if self.reach == "row" else SPAN)
-        parts = yield [Task(partial(self._measure_span, step, measured, a, b)) for a, b in spans]
-        return _added(parts)
-
     def finishing(self, spooled: Checkpoint, total_: Tensor, measured: Mapping[str, Tensor], made: Row) -> Work:
         """The global correction of what was spooled; returns the ledger row."""
         finish = partial(self._finish_span, spooled, total_, self._on_device(measured))
@@ -115,32 +87,6 @@ class MergeWork:
             "span": SPAN,
             "operands": [{**entry, "same": same} for entry, same in zip(made["operands"], account.same, strict=True)],
         }
-
-    def _on_device(self, measured: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: value.to(self.run.device) for name, value in measured.items()}
-
-    def _ranges(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
-        """The blocks of a span, asking for the bytes ahead of them and reporting what moved."""
-        asked = start
-        for a, b in blocks(start, stop, size):
-            if b > asked - AHEAD // 2 and asked < stop:
-                self.run.ahead(self.job.sources, asked, min(asked + AHEAD, stop))
-                asked += AHEAD
-            yield a, b
-
-    def _measure_span(self, step: Rule, measured: Mapping[str, Tensor], start: int, stop: int, lane: Lane) -> Tensor:
-        held: Tensor | None = None
-        measured = self._on_device(measured)
-        for a, b in self._ranges(start, stop, self.cuts.measured):
-            x = lane.scratch("stack", len(self.job.operands), b - a)
-            load_stack(self.run, self.job, x, a, b, lane)
-            part = self.use.measure(step, x.view(len(x), *self.cuts.seen(b - a)), measured, a)
-            held = part if held is None else held.add_(part)
-            self.run.moved((b - a) * self.width, 0)
-        if held is None:
-            nothing = torch.zeros(len(self.job.operands), *self.cuts.seen(0), device=self.run.device)
-            held = self.use.measure(step, nothing, measured)
-        return held.cpu()
 
     def _linear_span(
         self, coefficients: Tensor, measured: Mapping[str, Tensor], start: int, stop: int, lane: Lane
@@ -287,10 +233,3 @@ class MergeWork:
         hashed.update(entries_memory(stored))
         self.run.target.write(self.job.spec.name, a, stored)
         self.run.moved((b - a) * (self.width if width is None else width), stored.nbytes)
-
-
-def _added(parts: Sequence[Tensor]) -> Tensor:
-    held = parts[0].clone()
-    for part in parts[1:]:
-        held.add_(part)
-    return held

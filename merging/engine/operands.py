@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from merging.engine.cuts import Ranges
 from merging.engine.execute import Execution
 from merging.engine.lane import Lane
-from merging.lazy import Float, Tensor
-from merging.planning.plan import Job
+from merging.lazy import Float, Tensor, torch
+from merging.planning.plan import Job, Operand
 
 
 def load_stack(
@@ -24,6 +25,23 @@ def load_stack(
             x[i].sub_(base)
         stored.append(raw)
     return stored, base
+
+
+def load_ranges(run: Execution, job: Job, x: Float[Tensor, "models n"], ranges: Ranges, lane: Lane) -> None:
+    """Fill `x` with what a method sees of these ranges, side by side."""
+    for operand in job.sources:
+        for a, b in ranges:
+            run.ahead([operand], a, b)
+
+    def load(operand: Operand, into: Float[Tensor, " n"], role: str) -> None:
+        lane.load(torch.cat([run.read(operand, a, b) for a, b in ranges]), into, role)
+
+    for i, operand in enumerate(job.operands):
+        load(operand, x[i], f"operand{i}")
+    if job.base:
+        base = lane.scratch("base", x.shape[1])
+        load(job.base, base, "base")
+        x.sub_(base)
 
 
 def load_companions(

@@ -21,7 +21,8 @@ from merging.engine.spool import Spool
 from merging.errors import raise_all
 from merging.lazy import Tensor, torch
 from merging.methods.application import BLOCK, Application
-from merging.methods.declare import find_method, reads
+from merging.methods.declare import find_method
+from merging.methods.rounds import Rule, Sum
 from merging.planning.check import STATE
 from merging.planning.choose import choose, fitting_workers, worker_bytes
 from merging.planning.plan import Job, Plan
@@ -170,20 +171,17 @@ class Passes:
     def _measure_group(self, jobs: Sequence[Job]) -> Generator[Event, None, dict[str, Tensor]]:
         held: dict[str, Tensor] = {}
         use = Application(find_method(jobs[0].method), jobs[0].parameters, len(jobs[0].operands))
-        for step in use.rounds:
-            if not reads(step):
-                held[step.__name__] = use.work_out(step, held)
-                continue
+        for step in use.readings(held):
             yield PassStarted("measure", len(jobs))
             before = dict(held)
             works = (MergeWork(self._execution, job).measuring(step, before) for job in jobs)
-            held[step.__name__] = yield from self._summed(works)
+            held[step.__name__] = yield from self._summed(step, works)
         return held
 
-    def _summed(self, works: Iterable[Work]) -> Generator[Event, None, Tensor]:
+    def _summed(self, step: Rule, works: Iterable[Work]) -> Generator[Event, None, Tensor]:
         """The sum of what works return, in their order, holding back only what came out of turn."""
         early: dict[int, Tensor] = {}
-        held: Tensor | None = None
+        held = Sum(step)
         turn = 0
         for position, result in self._pool.drive(works):
             if position is None:
@@ -191,11 +189,9 @@ class Passes:
                 continue
             early[position] = result
             while turn in early:
-                part = early.pop(turn)
-                held = part.clone() if held is None else held.add_(part)
+                held.add(early.pop(turn))
                 turn += 1
-        assert held is not None
-        return held
+        return held.total()
 
     def _merge(self, pending: Sequence[Job], measured: Mapping[str, dict[str, Tensor]]) -> Iterator[Event]:
         jobs = [job for job in self._with_finish(pending) if job.spec.name not in self._spooled]

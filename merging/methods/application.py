@@ -12,8 +12,9 @@ from typing import Any
 from merging.algebra.randomness import Place
 from merging.errors import ParameterError
 from merging.lazy import Float, Tensor, torch
-from merging.methods.declare import Method, Reach, Rule
+from merging.methods.declare import Method, Reach
 from merging.methods.parameters import REQUIRED, Measured
+from merging.methods.rounds import Rule, is_needed, reads
 
 # Entries merged at once. With less, passing the interpreter lock between workers costs more than the arithmetic (2^16
 # took 1.6 times as long for a linear merge); with more, the buffers fall out of the caches.
@@ -68,9 +69,32 @@ class Application:
         """The function that merges."""
         return self.method.rule(self.reach or self.method.needs.reach)
 
-    def measure(self, step: Rule, x: Float[Tensor, "models *shape"], measured: Measured, start: int = 0) -> Tensor:
-        """One block's additive statistics in one round, given the sums of the rounds before."""
-        return step(x, **self._arguments(step, measured, start))
+    def readings(self, measured: dict[str, Tensor]) -> Iterator[Rule]:
+        """The rounds that must be read, one after the other; the rest is worked out into `measured` on the way.
+
+        Whoever iterates puts the sum of each round under its name before asking for the next.
+        """
+        for step in self.rounds:
+            if not is_needed(step, measured):
+                continue
+            if reads(step):
+                yield step
+            else:
+                measured[step.__name__] = self.work_out(step, measured)
+
+    def measure(
+        self,
+        step: Rule,
+        x: Float[Tensor, "models *shape"],
+        measured: Measured,
+        start: int = 0,
+        stands_for: int = 1,
+    ) -> Tensor:
+        """One block's additive statistics in one round, given the sums of the rounds before.
+
+        Of a sample, every entry of `x` stands for so many of the tensor.
+        """
+        return step(x, **self._arguments(step, measured, start, stands_for))
 
     def work_out(self, step: Rule, measured: Measured) -> Tensor:
         """What a round that reads nothing makes of the sums before it."""
@@ -112,13 +136,15 @@ class Application:
         step = self.method.needs.finish[1]
         return step(merged, total, **self._arguments(step, measured))
 
-    def _arguments(self, step: Rule, measured: Measured, start: int = 0) -> dict[str, Any]:
+    def _arguments(self, step: Rule, measured: Measured, start: int = 0, stands_for: int = 1) -> dict[str, Any]:
         accepted, fixed = self._prepared(step)
         arguments = dict(fixed)
         if "measured" in accepted:
             arguments["measured"] = measured
         if "random" in accepted:
             arguments["random"] = Place(self.seed, self.tensor, start)
+        if "stands_for" in accepted:
+            arguments["stands_for"] = stands_for
         return arguments
 
     def _prepared(self, step: Rule) -> tuple[frozenset[str], dict[str, Any]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
 from typing import Any
 
+from merging.algebra.windows import sample_weight, sampled_ranges
 from merging.errors import ParameterError, nearest
 from merging.lazy import Float, Tensor, torch
 from merging.methods.application import MEASURING_BLOCK, Application, axes_of, blocks, by_matrix, columns_of, combine
-from merging.methods.declare import Method, find_method, reads
+from merging.methods.declare import Method, find_method
+from merging.methods.rounds import Rule, Sum, is_sampled
 
 
 def merge_tensor(
@@ -100,20 +102,33 @@ def _checked(method: Method, parameters: Mapping[str, Any], models: int) -> dict
 
 def measure_whole(use: Application, x: Float[Tensor, "models *shape"]) -> dict[str, Tensor]:
     """The sums of all measuring rounds over one tensor."""
+    return measure_together(use, [x])
+
+
+def measure_together(use: Application, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The sums of all measuring rounds over several tensors."""
+    measured: dict[str, Tensor] = {}
+    for step in use.readings(measured):
+        total = Sum(step)
+        for x in tensors:
+            for part in _measured(use, step, x, measured):
+                total.add(part)
+        measured[step.__name__] = total.total()
+    return measured
+
+
+def _measured(use: Application, step: Rule, x: Tensor, measured: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    """What one round makes of a tensor, block by block."""
     flat = x.reshape(len(x), -1)
+    entries = flat.shape[1]
+    if is_sampled(step):
+        sample = torch.cat([flat[:, a:b] for a, b in sampled_ranges(entries)], 1)
+        yield use.measure(step, sample, measured, 0, sample_weight(entries))
+        return
     unit = (columns_of(x.shape[1:]),) if use.reach == "row" else ()
     step_entries = max(MEASURING_BLOCK // prod(unit), 1) * prod(unit)
-    measured: dict[str, Tensor] = {}
-    for step in use.rounds:
-        if not reads(step):
-            measured[step.__name__] = use.work_out(step, measured)
-            continue
-        cuts = list(blocks(0, flat.shape[1], step_entries)) or [(0, 0)]
-        parts = [
-            use.measure(step, flat[:, a:b].reshape(len(x), (b - a) // prod(unit), *unit), measured, a) for a, b in cuts
-        ]
-        measured[step.__name__] = sum(parts[1:], start=parts[0])
-    return measured
+    for a, b in list(blocks(0, entries, step_entries)) or [(0, 0)]:
+        yield use.measure(step, flat[:, a:b].reshape(len(x), (b - a) // prod(unit), *unit), measured, a)
 
 
 def merge_measured(

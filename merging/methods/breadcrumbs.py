@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 from merging.algebra.signs import sum_models, sum_scale
-from merging.algebra.sparsify import coarse_magnitudes, fine_magnitudes, keep_band, mass_ratio, masses, order_statistics
+from merging.algebra.sparsify import keep_band, mass_ratio, masses
 from merging.lazy import Float, Int, Tensor, torch
 from merging.methods.declare import merge_method, only_if
 from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare, Unused
+from merging.methods.ranks import rank_rounds
 
 Shares = PerModelShare
 
 
-def band_ranks(x: Float[Tensor, "models n"], *, measured: Measured, density: Shares, gamma: Shares) -> Tensor:
-    """Second counting round: the lower bits around both ends of each model's band."""
-    coarse = measured["coarse_magnitudes"]
-    return fine_magnitudes(x, coarse, _ranks(coarse, density, gamma))
-
-
-def band_ends(*, measured: Measured, density: Shares, gamma: Shares) -> Float[Tensor, "models ends"]:
-    """The smallest and the largest magnitude of each model's band."""
-    coarse = measured["coarse_magnitudes"]
-    return order_statistics(coarse, measured["band_ranks"], _ranks(coarse, density, gamma))
+def ends_of_band(counts: Int[Tensor, "models one"], *, density: Shares, gamma: Shares) -> Int[Tensor, "models ends"]:
+    """Ascending ranks of the band's ends: 0 is below every entry, n + 1 above."""
+    ranks = []
+    for n, keep, drop in zip(*(each.flatten().tolist() for each in (counts, density, gamma)), strict=True):
+        count = int(keep * n)
+        below = max(0, n - count - int(drop * n))
+        high = below + count if below + count < n else n + 1
+        ranks.append((below + 1 if below else 0, high) if count else (n + 1, n + 1))
+    return torch.tensor(ranks, device=counts.device)
 
 
 def band_masses(x: Float[Tensor, "models n"], *, measured: Measured) -> Float[Tensor, "models parts"]:
-    """Third round, for rescaling: mass of each task vector and of its band."""
+    """For rescaling: mass of each task vector and of its band."""
     return masses(x, _band(x, measured))
 
 
 BAND_ROUNDS = (
-    *(only_if("density", step) for step in (coarse_magnitudes, band_ranks, band_ends)),
+    *(only_if("density", step) for step in rank_rounds("band_ends", ends_of_band)),
     only_if("rescale", band_masses),
 )
 
@@ -85,14 +85,3 @@ def weighted_bands(
 
 def _band(x: Float[Tensor, "models *shape"], measured: Measured) -> Tensor:
     return keep_band(x, *measured["band_ends"].unbind(1)) if "band_ends" in measured else x.clone()
-
-
-def _ranks(coarse: Int[Tensor, "models uppers"], density: Shares, gamma: Shares) -> Int[Tensor, "models ends"]:
-    """Ascending ranks of the band's ends: 0 is below every entry, n + 1 above."""
-    ranks = []
-    for n, keep, drop in zip(*(each.flatten().tolist() for each in (coarse[:, -1], density, gamma)), strict=True):
-        count = int(keep * n)
-        below = max(0, n - count - int(drop * n))
-        high = below + count if below + count < n else n + 1
-        ranks.append((below + 1 if below else 0, high) if count else (n + 1, n + 1))
-    return torch.tensor(ranks, device=coarse.device)

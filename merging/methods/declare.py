@@ -31,52 +31,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from merging.errors import RecipeError, nearest
 from merging.methods.parameters import REQUIRED, Kind, Parameter
+from merging.methods.rounds import Rule as Rule
+from merging.methods.rounds import is_planned, plain
+from merging.methods.rounds import only_if as only_if
+from merging.methods.rounds import reads as reads
 
-if TYPE_CHECKING:
-    from merging.lazy import Tensor
-
-Rule: TypeAlias = Callable[..., "Tensor"]
 Rule_ = TypeVar("Rule_", bound=Callable[..., Any])
 Reach: TypeAlias = Literal["span", "element", "row", "matrix", "tensor"]
 # Keywords that are no parameters: the engine fills them.
-GIVEN = ("measured", "random")
-
-
-@dataclass(frozen=True)
-class only_if:
-    """A measuring round that is taken only where a parameter has an effect: a flag is true, a share is below 1.
-
-    `when` says what calls for the round where that is something else. Conditions nest.
-    """
-
-    parameter: str
-    round: Rule | only_if
-    when: Callable[[Any], bool] | None = None
-
-    def is_taken(self, values: Mapping[str, Any]) -> bool:
-        """Whether these values, each of all models or of one after the other, call for the round."""
-        value = values[self.parameter]
-        several = value if isinstance(value, tuple | list) else (value,)
-        called = any(map(self.when or _has_effect, several))
-        return called and (not isinstance(self.round, only_if) or self.round.is_taken(values))
-
-    @property
-    def rule(self) -> Rule:
-        """The round itself."""
-        return self.round.rule if isinstance(self.round, only_if) else self.round
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """The parameters that decide."""
-        return (self.parameter, *(self.round.parameters if isinstance(self.round, only_if) else ()))
-
-
-def _has_effect(value: Any) -> bool:
-    return bool(value if isinstance(value, bool) else value < 1)
+GIVEN = ("measured", "random", "stands_for")
 
 
 @dataclass(frozen=True)
@@ -100,8 +67,8 @@ class Needs:
     inputs    smallest and largest number of operands: all models it sees, the base model included only when the method
               sees models and requires one (then it is the first operand).
     measure   rounds of additive statistics over the operands, each (models, n) float32 -> tensor; they are summed over
-              the tensor ("tensor") or over all merged tensors of the model ("model") and handed on as `measured`. One
-              without a tensor argument reads nothing: it is worked out once from the sums before it.
+              the tensor ("tensor") or over all merged tensors of the model ("model") and handed on as `measured`; see
+              merging/methods/rounds.py for those that are special, merging/methods/ranks.py for those that find ranks
     finish    (tally, apply): tally(merged) -> tensor adds up over all tensors; apply(merged, total) is elementwise.
     companions  names of the checkpoints of statistics that every model brings along.
     continued   parameter values with which a merge of its own result and one more model is that of all models at once;
@@ -130,6 +97,10 @@ class Needs:
         """The measuring rounds that these parameter values call for, in order."""
         taken = [step for step in self.measure if not isinstance(step, only_if) or step.is_taken(parameters)]
         return tuple(step.rule if isinstance(step, only_if) else step for step in taken)
+
+    def readings(self, parameters: Mapping[str, Any]) -> tuple[Rule, ...]:
+        """Those rounds that read, without those that only what was measured may call for."""
+        return tuple(step for step in self.rounds(parameters) if reads(step) and is_planned(step))
 
 
 @dataclass(frozen=True)
@@ -203,7 +174,7 @@ def merge_method(name: str, *, paper: str, aliases: tuple[str, ...] = (), **need
 
 def _parameters(function: Callable[..., Any], needs: Needs) -> dict[str, Parameter]:
     """Keyword parameters of a method and of its rounds; a round repeats a parameter without a default."""
-    rounds = [step.rule if isinstance(step, only_if) else step for step in needs.measure]
+    rounds = [plain(step) for step in needs.measure]
     others = [needs.elsewhere] if needs.elsewhere else []
     found: dict[str, Parameter] = {}
     for step in (function, *rounds, *others, *(needs.finish or ())):
@@ -236,12 +207,6 @@ def _explained(function: Callable[..., Any], name: str) -> str:
         if line.strip().startswith(f"{name}: "):
             return line.split(": ", 1)[1].strip()
     return ""
-
-
-@cache
-def reads(step: Rule) -> bool:
-    """Whether a measuring round sees the operands."""
-    return any(each.kind is not inspect.Parameter.KEYWORD_ONLY for each in inspect.signature(step).parameters.values())
 
 
 def is_matrix(shape: Sequence[int], role: str = "") -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from merging.methods.declare import Method, only_if, reads
+from merging.methods.declare import Method
 from merging.methods.parameters import REQUIRED, Parameter
+from merging.methods.rounds import Rule, is_planned, is_sampled, only_if, reads
 
 # What each reach holds in memory while a tensor is merged.
 HELD: Mapping[str, str] = {
@@ -22,7 +23,13 @@ WORDS = ("no", "one", "two", "three", "four", "five", "six")
 def readings(method: Method) -> tuple[int, int]:
     """How often every input is read: at the defaults, and with every measuring round."""
     every = [step.rule if isinstance(step, only_if) else step for step in method.needs.measure]
-    return 1 + sum(map(reads, method.needs.rounds(_values(method)))), 1 + sum(map(reads, every))
+    called_for = method.needs.readings(_values(method))
+    return 1 + sum(map(_reads_all, called_for)), 1 + sum(map(_reads_all, every))
+
+
+def _reads_all(step: Rule) -> bool:
+    """Whether a round reads the whole of every input: no sample, and not only where a sample misled."""
+    return reads(step) and is_planned(step) and not is_sampled(step)
 
 
 def _values(method: Method) -> dict[str, Any]:

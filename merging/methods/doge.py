@@ -74,7 +74,7 @@ def doge(
     slope = free_slope(conflict_slope(x, scales), shared_directions(x, min(x.shape[1:]) // subspace))
     shift = descend(torch.zeros_like(x[0]), slope, steps, RATE)
     merged = torch.zeros_like(shift)
-    thresholds = measured["thresholds"] if "thresholds" in measured else torch.zeros(len(task_vectors))
+    thresholds = measured["thresholds"][:, 0] if "thresholds" in measured else torch.zeros(len(task_vectors))
     for each, scale, threshold in zip(x, scales.tolist(), thresholds.to(x)[live], strict=True):
         merged += (each + shift).mul_(each.abs() >= threshold).mul_(scale)
     return (merged * lambda_).to(task_vectors)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from merging.algebra.signs import sum_models
-from merging.algebra.sparsify import coarse_magnitudes, fine_magnitudes, keep_above, order_statistics
+from merging.algebra.sparsify import keep_above
 from merging.lazy import Float, Int, Tensor, torch
 from merging.methods.declare import merge_method, only_if
 from merging.methods.parameters import Measured, Number, PerModel, PerModelShare
+from merging.methods.ranks import rank_rounds
 
 
-def graft_ranks(x: Float[Tensor, "models n"], *, measured: Measured, density: PerModelShare) -> Int[Tensor, "..."]:
-    """Second counting round: the lower bits around each model's threshold."""
-    coarse = measured["coarse_magnitudes"]
-    return fine_magnitudes(x, coarse, _ranks(coarse, density))
-
-
-def thresholds(*, measured: Measured, density: PerModelShare) -> Float[Tensor, " models"]:
-    """The magnitude that each model's grafted entries exceed."""
-    coarse = measured["coarse_magnitudes"]
-    return order_statistics(coarse, measured["graft_ranks"], _ranks(coarse, density))[:, 0]
+def largest_left_out(counts: Int[Tensor, "models one"], *, density: PerModelShare) -> Int[Tensor, "models one"]:
+    """Ascending rank of the largest entry left out: 0 where all but zeros are kept, n + 1 where nothing is."""
+    pairs = zip(counts[:, 0].tolist(), density.flatten().tolist(), strict=True)
+    ranks = [0 if share >= 1 else n + 1 - int(share * n) for n, share in pairs]
+    return torch.tensor(ranks, device=counts.device)[:, None]
 
 
 @merge_method(
@@ -26,7 +22,7 @@ def thresholds(*, measured: Measured, density: PerModelShare) -> Float[Tensor, "
     paper="arXiv:2302.06600",
     sees="task_vectors",
     reach="element",
-    measure=(only_if("density", coarse_magnitudes), only_if("density", graft_ranks), only_if("density", thresholds)),
+    measure=tuple(only_if("density", step) for step in rank_rounds("thresholds", largest_left_out)),
     scope="model",
 )
 def grafting(
@@ -60,12 +56,5 @@ def grafting(
     >>> merge_tensor("grafting", torch.tensor([[3.0, 1.0, -2.0], [1.0, 2.0, 0.5]]), torch.zeros(3), density=0.7)
     tensor([3., 2., 0.])
     """
-    kept = keep_above(task_vectors, measured["thresholds"]) if "thresholds" in measured else task_vectors
+    kept = keep_above(task_vectors, measured["thresholds"][:, 0]) if "thresholds" in measured else task_vectors
     return sum_models(kept * weight).mul_(lambda_)
-
-
-def _ranks(coarse: Int[Tensor, "models uppers"], density: PerModelShare) -> Int[Tensor, "models one"]:
-    """Ascending rank of the largest entry left out: 0 where all but zeros are kept, n + 1 where nothing is."""
-    pairs = zip(coarse[:, -1].tolist(), density.flatten().tolist(), strict=True)
-    ranks = [0 if share >= 1 else n + 1 - int(share * n) for n, share in pairs]
-    return torch.tensor(ranks, device=coarse.device)[:, None]

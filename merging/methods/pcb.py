@@ -4,44 +4,43 @@ from __future__ import annotations
 
 from typing import Literal
 
-from merging.algebra import sparsify
 from merging.algebra.masks import TINY, balances
 from merging.algebra.signs import sum_models
 from merging.lazy import Float, Int, Tensor, torch
 from merging.methods.declare import merge_method
 from merging.methods.parameters import Measured, Number, Share
+from merging.methods.ranks import rank_rounds
 
 Variant = Literal["nlp", "vision"]
 
 
-def clip_ranks(x: Float[Tensor, "models n"], *, measured: Measured, clip: Share) -> Int[Tensor, "..."]:
-    """Second counting round: the lower bits around both magnitudes that entries are clamped to."""
-    return sparsify.fine_magnitudes(x, measured["coarse_magnitudes"], _clips(measured, clip))
+def clipped_at(counts: Int[Tensor, "models one"], *, clip: Share) -> Int[Tensor, "models ends"]:
+    """Ranks of the magnitudes that entries are clamped to."""
+    n = int(counts[0, 0])
+    low = min(n, int(n * clip) + 1)
+    return torch.tensor([[low, max(low, int(n * (1 - clip) - 1) + 1)]] * len(counts), device=counts.device)
 
 
-def limits(*, measured: Measured, clip: Share) -> Float[Tensor, "models ends"]:
-    """The magnitudes that entries are clamped to."""
-    return sparsify.order_statistics(measured["coarse_magnitudes"], measured["clip_ranks"], _clips(measured, clip))
+def halves(x: Float[Tensor, "models n"], *, measured: Measured, variant: Variant) -> Float[Tensor, "halves n"]:
+    """The balances' positive parts, model by model, then their negative parts."""
+    found = balances(x, measured["limits"], variant)[0]
+    return torch.cat([found.relu(), found.neg_().relu_()])
 
 
-def coarse_balances(x: Float[Tensor, "models n"], *, measured: Measured, variant: Variant) -> Int[Tensor, "..."]:
-    """Third round: the upper bits of the balances."""
-    return sparsify.coarse_signed(balances(x, measured["limits"], variant)[0])
+def ends_of_halves(counts: Int[Tensor, "halves one"], *, density: Share) -> Int[Tensor, "halves ends"]:
+    """Ranks of the balance that those kept exceed, and of the largest, among both parts' magnitudes."""
+    n = int(counts[0, 0])
+    low, models = min(n, int(n * (1 - density)) + 1), len(counts) // 2
+    return torch.tensor([[low, n]] * models + [[n + 1 - low, 1]] * models, device=counts.device)
 
 
-def fine_balances(x: Float[Tensor, "models n"], *, measured: Measured, variant: Variant, density: Share) -> Tensor:
-    """Fourth round: the lower bits around the balance that those kept exceed, and around the largest."""
-    coarse = measured["coarse_balances"]
-    return sparsify.fine_signed(balances(x, measured["limits"], variant)[0], coarse, _ranks(coarse, density))
+def ends(*, measured: Measured) -> Float[Tensor, "models ends"]:
+    """The balance that those kept exceed, and the largest; one part of either is zero."""
+    positive, negative = measured["halved"].chunk(2)
+    return positive - negative
 
 
-def ends(*, measured: Measured, density: Share) -> Float[Tensor, "models ends"]:
-    """The balance that those kept exceed, and the largest."""
-    coarse = measured["coarse_balances"]
-    return sparsify.signed_statistics(coarse, measured["fine_balances"], _ranks(coarse, density))
-
-
-PCB_ROUNDS = (sparsify.coarse_magnitudes, clip_ranks, limits, coarse_balances, fine_balances, ends)
+PCB_ROUNDS = (*rank_rounds("limits", clipped_at), *rank_rounds("halved", ends_of_halves, halves), ends)
 
 
 @merge_method("pcb", paper="arXiv:2410.02396", sees="task_vectors", reach="element", measure=PCB_ROUNDS, scope="model")
@@ -67,7 +66,7 @@ def pcb(
     third program mixes both inter terms. tanh is linear for small changes only, so the size of the changes matters to
     nlp. A model whose magnitudes are all equal has no weight. Equal models are thinned, so not a fixed point.
 
-    Use it where many task vectors compete and density and lambda can be searched, at four more readings of all models;
+    Use it where many task vectors compete and density and lambda can be searched, at two more readings of all models;
     for two or three of them, or without a search, take `ties_global`.
 
     density: share of each model's entries that keeps any weight; the authors take 0.05 to 0.2
@@ -85,15 +84,3 @@ def pcb(
         row.clamp_(least, largest).sub_(least).div_(max(largest - least, TINY))
     total = sum_models(weights).clamp_(min=1e-12)
     return sum_models(clipped.mul_(weights)).div_(total).mul_(lambda_)
-
-
-def _clips(measured: Measured, clip: Share) -> Int[Tensor, "models ends"]:
-    coarse = measured["coarse_magnitudes"]
-    n = int(coarse[0, -1])
-    low = min(n, int(n * clip) + 1)
-    return torch.tensor([[low, max(low, int(n * (1 - clip) - 1) + 1)]] * len(coarse), device=coarse.device)
-
-
-def _ranks(coarse: Int[Tensor, "halves uppers"], density: Share) -> Int[Tensor, "models ends"]:
-    n = int(coarse[0, -1])
-    return torch.tensor([[min(n, int(n * (1 - density)) + 1), n]] * (len(coarse) // 2), device=coarse.device)

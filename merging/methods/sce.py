@@ -6,40 +6,34 @@ from typing import Literal
 
 from merging.algebra.masks import variance
 from merging.algebra.signs import agreeing_weights, disjoint_mean, disjoint_sum, elect_sign
-from merging.algebra.sparsify import coarse_magnitudes, fine_magnitudes, order_statistics
 from merging.lazy import Float, Int, Tensor, torch
 from merging.methods.declare import merge_method, only_if
 from merging.methods.parameters import Measured, Share, Unused
+from merging.methods.ranks import rank_rounds
 
 # Below this sum of mean squares mergekit takes equal weights; below this sum of weights it divides by it.
 MERGEKIT_FLOOR = 1e-6
 
 
-def coarse_variances(x: Float[Tensor, "models n"]) -> Int[Tensor, "one uppers"]:
-    """First counting round: the upper bits of the variances, and how many of these are not zero."""
-    spread = variance(x)[None]
-    return torch.cat([coarse_magnitudes(spread), spread.count_nonzero(1)[:, None]], 1)
+def variances(x: Float[Tensor, "models n"]) -> Float[Tensor, "one n"]:
+    """The variance of every entry over the models, as one row."""
+    return variance(x)[None]
 
 
-def fine_variances(x: Float[Tensor, "models n"], *, measured: Measured, select_topk: Share) -> Int[Tensor, "..."]:
-    """Second counting round: the lower bits around the threshold."""
-    coarse = measured["coarse_variances"]
-    return fine_magnitudes(variance(x)[None], coarse[:, :-1], _rank(coarse, select_topk))
-
-
-def threshold(*, measured: Measured, select_topk: Share) -> Float[Tensor, " one"]:
-    """The smallest variance that is selected."""
-    coarse = measured["coarse_variances"]
-    return order_statistics(coarse[:, :-1], measured["fine_variances"], _rank(coarse, select_topk))[0]
+def smallest_selected(counts: Int[Tensor, "one two"], *, select_topk: Share) -> Int[Tensor, "one one"]:
+    """Ascending rank of the smallest variance selected: 0 selects all, n + 1 none."""
+    n, zeros = counts[0].tolist()
+    return torch.tensor([[n + 1 - int(select_topk * (n - zeros)) if zeros < n else 0]], device=counts.device)
 
 
 def energies(x: Float[Tensor, "models n"], *, measured: Measured) -> Float[Tensor, "models parts"]:
-    """Third round: sum of squares of each model's selected entries, and the number of all entries."""
+    """Last round: sum of squares of each model's selected entries, and the number of all entries."""
     squares = torch.linalg.vector_norm(_selected(x, measured), dim=1, dtype=torch.float64).square()
     return torch.stack([squares, torch.full_like(squares, x.shape[1])], 1)
 
 
-SCE_ROUNDS = (*(only_if("select_topk", step) for step in (coarse_variances, fine_variances, threshold)), energies)
+SELECTING = rank_rounds("threshold", smallest_selected, variances, zeros=True)
+SCE_ROUNDS = (*(only_if("select_topk", step) for step in SELECTING), energies)
 
 
 @merge_method("sce", paper="arXiv:2408.07990", sees="task_vectors", reach="element", measure=SCE_ROUNDS)
@@ -91,10 +85,4 @@ def _selected(x: Float[Tensor, "models *shape"], measured: Measured) -> Float[Te
     if "threshold" not in measured:
         return x
     spread = variance(x)
-    return x * torch.ge(spread, measured["threshold"], out=spread)
-
-
-def _rank(coarse: Int[Tensor, "one uppers"], select_topk: Share) -> Int[Tensor, "one one"]:
-    """Ascending rank of the smallest variance selected: 0 selects all, n + 1 none."""
-    n, varying = coarse[0, -2:].tolist()
-    return torch.tensor([[n + 1 - int(select_topk * varying) if varying else 0]], device=coarse.device)
+    return x * torch.ge(spread, measured["threshold"][0], out=spread)

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from merging.algebra.signs import disjoint_mean, disjoint_sum, elect_sign
-from merging.algebra.sparsify import (
-    coarse_magnitudes,
-    fine_magnitudes,
-    keep_largest,
-    mass_ratio,
-    masses,
-    order_statistics,
-)
+from merging.algebra.sparsify import keep_largest, mass_ratio, masses
 from merging.lazy import Float, Int, Tensor, torch
 from merging.methods.declare import merge_method, only_if
 from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare, Unused
+from merging.methods.ranks import rank_rounds
 
 
-def trim_ranks(x: Float[Tensor, "models n"], *, measured: Measured, density: PerModelShare) -> Int[Tensor, "..."]:
-    """Second counting round: the lower bits around each model's threshold."""
-    coarse = measured["coarse_magnitudes"]
-    return fine_magnitudes(x, coarse, _ranks(coarse, density))
-
-
-def thresholds(*, measured: Measured, density: PerModelShare) -> Float[Tensor, " models"]:
-    """The magnitude of the smallest entry that each model keeps."""
-    coarse = measured["coarse_magnitudes"]
-    return order_statistics(coarse, measured["trim_ranks"], _ranks(coarse, density))[:, 0]
+def smallest_kept(counts: Int[Tensor, "models one"], *, density: PerModelShare) -> Int[Tensor, "models one"]:
+    """Ascending rank of the smallest entry kept: 0 keeps all, n + 1 none."""
+    pairs = zip(counts[:, 0].tolist(), density.flatten().tolist(), strict=True)
+    ranks = [0 if share >= 1 else n + 1 if share <= 0 else n + 1 - max(1, int(share * n)) for n, share in pairs]
+    return torch.tensor(ranks, device=counts.device)[:, None]
 
 
 def trim_masses(x: Float[Tensor, "models n"], *, measured: Measured) -> Float[Tensor, "models parts"]:
-    """Third round, for rescaling: mass of each task vector before and after trimming."""
+    """For rescaling: mass of each task vector before and after trimming."""
     return masses(x, _trim(x, measured))
 
 
@@ -39,9 +28,7 @@ def trim_masses(x: Float[Tensor, "models n"], *, measured: Measured) -> Float[Te
     sees="task_vectors",
     reach="element",
     measure=(
-        only_if("density", coarse_magnitudes),
-        only_if("density", trim_ranks),
-        only_if("density", thresholds),
+        *(only_if("density", step) for step in rank_rounds("thresholds", smallest_kept)),
         only_if("rescale", trim_masses),
     ),
 )
@@ -90,11 +77,4 @@ def ties(
 
 
 def _trim(x: Float[Tensor, "models *shape"], measured: Measured) -> Tensor:
-    return keep_largest(x, measured["thresholds"]) if "thresholds" in measured else x.clone()
-
-
-def _ranks(coarse: Int[Tensor, "models uppers"], density: PerModelShare) -> Int[Tensor, "models one"]:
-    """Ascending rank of the smallest entry kept: 0 keeps all, n + 1 none."""
-    pairs = zip(coarse[:, -1].tolist(), density.flatten().tolist(), strict=True)
-    ranks = [0 if share >= 1 else n + 1 if share <= 0 else n + 1 - max(1, int(share * n)) for n, share in pairs]
-    return torch.tensor(ranks, device=coarse.device)[:, None]
+    return keep_largest(x, measured["thresholds"][:, 0]) if "thresholds" in measured else x.clone()

@@ -5,29 +5,24 @@ from __future__ import annotations
 from typing import Literal
 
 from merging.algebra.signs import disjoint_max, disjoint_mean, disjoint_sum, elect_sign, sum_models
-from merging.algebra.sparsify import coarse_magnitudes, fine_magnitudes, keep_largest, order_statistics
+from merging.algebra.sparsify import keep_largest
 from merging.lazy import Float, Int, Tensor, torch
 from merging.methods.declare import merge_method, only_if
 from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare
+from merging.methods.ranks import rank_rounds
 
 
-def trim_ranks(x: Float[Tensor, "models n"], *, measured: Measured, density: PerModelShare) -> Int[Tensor, "..."]:
-    """Second counting round: the lower bits around each model's threshold."""
-    coarse = measured["coarse_magnitudes"]
-    return fine_magnitudes(x, coarse, _ranks(coarse, density))
+def smallest_kept(counts: Int[Tensor, "models one"], *, density: PerModelShare) -> Int[Tensor, "models one"]:
+    """Ascending rank of the smallest entry kept; 0 keeps all."""
+    pairs = zip(counts[:, 0].tolist(), density.flatten().tolist(), strict=True)
+    return torch.tensor([n - int(n * share) for n, share in pairs], device=counts.device)[:, None]
 
 
-def thresholds(*, measured: Measured, density: PerModelShare) -> Float[Tensor, " models"]:
-    """The magnitude of the smallest entry that each model keeps."""
-    coarse = measured["coarse_magnitudes"]
-    return order_statistics(coarse, measured["trim_ranks"], _ranks(coarse, density))[:, 0]
-
-
-TRIM_ROUNDS = tuple(only_if("density", step) for step in (coarse_magnitudes, trim_ranks, thresholds))
+TRIM_ROUNDS = tuple(only_if("density", step) for step in rank_rounds("thresholds", smallest_kept))
 
 
 def balance(x: Float[Tensor, "models n"], *, measured: Measured, weight: PerModel) -> Float[Tensor, ""]:
-    """Third round: how many more entries elect + than -."""
+    """Last round: how many more entries elect + than -."""
     return sum_models(_trim(x, measured, weight)).sign_().sum(dtype=torch.float64)
 
 
@@ -83,11 +78,5 @@ def ties_global(
 
 
 def _trim(x: Float[Tensor, "models *shape"], measured: Measured, weight: PerModel) -> Float[Tensor, "models *shape"]:
-    kept = keep_largest(x, measured["thresholds"]) if "thresholds" in measured else x.clone()
+    kept = keep_largest(x, measured["thresholds"][:, 0]) if "thresholds" in measured else x.clone()
     return kept.mul_(weight)
-
-
-def _ranks(coarse: Int[Tensor, "models uppers"], density: PerModelShare) -> Int[Tensor, "models one"]:
-    """Ascending rank of the smallest entry kept; 0 keeps all."""
-    pairs = zip(coarse[:, -1].tolist(), density.flatten().tolist(), strict=True)
-    return torch.tensor([n - int(n * share) for n, share in pairs], device=coarse.device)[:, None]

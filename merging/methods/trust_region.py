@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from merging.algebra.masks import conflict
 from merging.algebra.signs import sum_models
-from merging.algebra.sparsify import coarse_magnitudes, fine_magnitudes, keep_above, order_statistics
+from merging.algebra.sparsify import keep_above
 from merging.lazy import Float, Int, Tensor, torch
 from merging.methods.declare import merge_method, only_if
 from merging.methods.parameters import Measured, Number, PerModel, Share
+from merging.methods.ranks import rank_rounds
 
 
-def coarse_conflicts(x: Float[Tensor, "models n"]) -> Int[Tensor, "one uppers"]:
-    """First counting round: the upper bits of the conflicts."""
-    return coarse_magnitudes(conflict(x)[None])
+def conflicts(x: Float[Tensor, "models n"]) -> Float[Tensor, "one n"]:
+    """The conflict of every entry, as one row."""
+    return conflict(x)[None]
 
 
-def fine_conflicts(x: Float[Tensor, "models n"], *, measured: Measured, density: Share) -> Int[Tensor, "..."]:
-    """Second counting round: the lower bits around the quantile."""
-    coarse = measured["coarse_conflicts"]
-    return fine_magnitudes(conflict(x)[None], coarse, _rank(coarse, density))
-
-
-def limit(*, measured: Measured, density: Share) -> Float[Tensor, " one"]:
-    """The quantile of the conflicts."""
-    coarse = measured["coarse_conflicts"]
-    return order_statistics(coarse, measured["fine_conflicts"], _rank(coarse, density))[:, 0]
+def quantile(counts: Int[Tensor, "one one"], *, density: Share) -> Int[Tensor, "one one"]:
+    """Ascending rank of the quantile, from 1."""
+    n = int(counts[0, 0])
+    return torch.tensor([[int((n - 1) * density) + 1 if n else 0]], device=counts.device)
 
 
 @merge_method(
@@ -32,7 +27,7 @@ def limit(*, measured: Measured, density: Share) -> Float[Tensor, " one"]:
     paper="arXiv:2501.15065",
     sees="task_vectors",
     reach="element",
-    measure=(only_if("density", coarse_conflicts), only_if("density", fine_conflicts), only_if("density", limit)),
+    measure=tuple(only_if("density", step) for step in rank_rounds("limit", quantile, conflicts)),
     scope="model",
 )
 def trust_region(
@@ -56,7 +51,7 @@ def trust_region(
     of the weights is 1.
 
     Use it as `task_arithmetic`, with the same search over lambda, for several tasks whose largest changes meet. It is
-    two more readings of all models, and one entry in a hundred that is left out: expect a small difference.
+    one more reading of all models, and one entry in a hundred that is left out: expect a small difference.
 
     weight: coefficient of each task vector
     density: share of the model's entries that stays in the trust region
@@ -70,11 +65,5 @@ def trust_region(
     merged = sum_models(task_vectors * weight).mul_(lambda_)
     if "limit" not in measured:
         return merged
-    beyond = keep_above(conflict(task_vectors)[None], measured["limit"])[0]
+    beyond = keep_above(conflict(task_vectors)[None], measured["limit"][0])[0]
     return merged.mul_(beyond.sign_().neg_().add_(1))
-
-
-def _rank(coarse: Int[Tensor, "one uppers"], density: Share) -> Int[Tensor, "one one"]:
-    """Ascending rank of the quantile, from 1."""
-    n = int(coarse[0, -1])
-    return torch.tensor([[int((n - 1) * density) + 1 if n else 0]], device=coarse.device)

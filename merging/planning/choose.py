@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from merging.algebra.windows import sampled_entries
 from merging.checkpoint.tensors import Checkpoint
 from merging.errors import MergingError, OutputError
 from merging.methods.application import BLOCK, MEASURING_BLOCK
-from merging.methods.declare import Method, Reach, find_method, reads
+from merging.methods.declare import Method, Reach, find_method
+from merging.methods.rounds import Rule, is_sampled
 from merging.planning.plan import Job
 
 FLOAT32_BYTES = 4
@@ -31,8 +33,9 @@ Kind = Literal["copy", "linear", "blocks", "rows", "whole matrix", "whole tensor
 class Choice:
     """The execution of one job.
 
-    `rounds` name the measuring rounds before it; `spooled_bytes` wait on disk for a finish. `buffer_bytes` are the
-    cache blocks of one worker; `held_bytes` what must be in memory beside them: a whole tensor, or whole rows.
+    `rounds` name the measuring rounds before it, `round_bytes` is what each reads; rounds that only what was measured
+    may call for are left out. `spooled_bytes` wait on disk for a finish. `buffer_bytes` are the cache blocks of one
+    worker; `held_bytes` what must be in memory beside them: a whole tensor, or whole rows.
     """
 
     kind: Kind
@@ -42,6 +45,7 @@ class Choice:
     spooled_bytes: int
     buffer_bytes: int
     held_bytes: int = 0
+    round_bytes: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
@@ -67,9 +71,10 @@ def choose(job: Job, models: Sequence[Checkpoint]) -> Choice:
     if job.rule == "copy":
         return Choice("copy", (), once, written, 0, SPARE_BUFFERS * BLOCK * FLOAT32_BYTES)
     method = find_method(job.method)
-    steps = [step for step in method.needs.rounds({**method.defaults(), **job.parameters}) if reads(step)]
+    steps = method.needs.readings({**method.defaults(), **job.parameters})
+    read_by_round = tuple(_read_bytes(step, once, job.spec.entries) for step in steps)
     spooled = job.spec.entries * FLOAT32_BYTES if method.needs.finish else 0
-    read = once * (1 + len(steps)) + spooled
+    read = once + sum(read_by_round) + spooled
     if spooled and job.base:
         read += models[job.base.model].specs[job.base.name].nbytes
     beside = [models[each.model].specs[each.name] for group in job.companions.values() for each in group]
@@ -79,7 +84,13 @@ def choose(job: Job, models: Sequence[Checkpoint]) -> Choice:
     held = _held_bytes(job, method, reach)
     if reach == "matrix":
         held += MATRIX_COPIES * FLOAT32_BYTES * sum(spec.entries for spec in beside)
-    return Choice(_kind(method, reach), tuple(step.__name__ for step in steps), read, written, spooled, buffers, held)
+    names = tuple(step.__name__ for step in steps)
+    return Choice(_kind(method, reach), names, read, written, spooled, buffers, held, read_by_round)
+
+
+def _read_bytes(step: Rule, once: int, entries: int) -> int:
+    """Bytes that a measuring round reads: all of every input, or as much as is sampled."""
+    return once * sampled_entries(entries) // max(1, entries) if is_sampled(step) else once
 
 
 def _kind(method: Method, reach: Reach) -> Kind:

@@ -104,12 +104,13 @@ def _passes(plan: Plan, choices: Sequence[Choice]) -> Iterable[PassRow]:
     merging_bytes = 0
     whole: dict[str, tuple[int, int]] = {}
     for job, choice in zip(plan.jobs, choices, strict=True):
-        once = _once(plan, job)
-        global_rounds = choice.rounds if job.method and find_method(job.method).needs.scope == "model" else ()
-        merging_bytes += once * (1 + len(choice.rounds) - len(global_rounds))
-        for name in global_rounds if job.counted else ():
-            tensors, nbytes = whole.get(name, (0, 0))
-            whole[name] = (tensors + 1, nbytes + once)
+        merging_bytes += _once(plan, job)
+        if not job.method or find_method(job.method).needs.scope == "tensor":
+            merging_bytes += sum(choice.round_bytes)
+        elif job.counted:
+            for name, read in zip(choice.rounds, choice.round_bytes, strict=True):
+                tensors, nbytes = whole.get(name, (0, 0))
+                whole[name] = (tensors + 1, nbytes + read)
     for name, (tensors, nbytes) in whole.items():
         yield PassRow(f"measure {name.replace('_', ' ')}", tensors, nbytes, 0)
     spooled = [(job, choice) for job, choice in zip(plan.jobs, choices, strict=True) if choice.spooled_bytes]

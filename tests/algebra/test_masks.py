@@ -18,7 +18,7 @@ from merging.algebra.masks import (
 )
 from merging.algebra.randomness import Place
 from merging.algebra.signs import agreeing_weights, disjoint_max, disjoint_mean, disjoint_sum, elect_sign
-from merging.algebra.sparsify import coarse_signed, fine_signed, keep_above, signed_statistics
+from merging.algebra.sparsify import keep_above
 
 FLOATS = st.one_of(st.floats(width=32, allow_nan=False), st.sampled_from([0.0, -0.0, 1.0, -1.0, float("inf")]))
 
@@ -152,22 +152,3 @@ def test_what_exceeds_the_threshold_is_kept_and_the_rest_is_zero(rows, threshold
 
 def test_a_threshold_that_is_not_a_number_is_exceeded_by_none():
     assert keep_above(torch.tensor([[1.0, -3e38]]), torch.tensor([float("nan")])).tolist() == [[0, 0]]
-
-
-@settings(max_examples=40)
-@given(rows=st.lists(st.lists(FLOATS, min_size=5, max_size=5), min_size=1, max_size=3), cut=st.integers(0, 5))
-def test_every_rank_of_signed_numbers_is_exact_whatever_the_cuts(rows, cut):
-    x = torch.tensor(rows, dtype=torch.float32)
-    ranks = torch.arange(1, 6).expand(len(x), -1)
-    blocks = [x[:, :cut], x[:, cut:]]
-    coarse = sum(coarse_signed(block) for block in blocks)
-    fine = sum(fine_signed(block, coarse, ranks) for block in blocks)
-    assert torch.equal(signed_statistics(coarse, fine, ranks), x.sort(1).values)
-
-
-def test_ranks_of_many_signed_numbers_are_exact():
-    x = random(2, 20_000) + torch.tensor([[0.3], [-0.3]])
-    ranks = torch.tensor([[1, 9_000, 20_000], [500, 11_000, 19_999]])
-    coarse = coarse_signed(x)
-    found = signed_statistics(coarse, fine_signed(x, coarse, ranks), ranks)
-    assert torch.equal(found, x.sort(1).values.gather(1, ranks - 1))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from merging.checkpoint.tensors import MemoryCheckpoint
-from merging.engine import cuts, execute, merge_work
+from merging.engine import cuts, execute, measuring, merge_work
 from merging.methods.apply import merge_tensor
 from merging.methods.declare import all_methods, find_method
 from tests.engine import plans
@@ -38,7 +38,7 @@ def _methods() -> Iterator[None]:
 @pytest.fixture
 def small_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spans and measuring blocks so small that these tensors have many."""
-    for module in (cuts, execute, merge_work):
+    for module in (cuts, execute, measuring, merge_work):
         monkeypatch.setattr(module, "SPAN", 1024)
     monkeypatch.setattr(cuts, "MEASURING_BLOCK", 256)
     monkeypatch.setattr(execute.spans_of, "__defaults__", (1024,))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from merging.errors import ParameterError
 from merging.methods.application import Application
 from merging.methods.apply import applied, measure_whole, merge_measured
-from merging.methods.declare import Method, all_methods
+from merging.methods.declare import Method, Rule, all_methods, reads
 
 METHODS = all_methods()
 # Values at which a method named in the field's words neither trims nor scales.
@@ -87,6 +87,11 @@ class Case:
         beside = {name: torch.nn.functional.pad(each, (0, entries), value=1.0) for name, each in flat.items()}
         cut = {name: each[:, start : start + entries].reshape(x.shape) for name, each in beside.items()}
         return self.use.merge(x, self.measured, start, cut)
+
+
+def readings(case: Case) -> list[Rule]:
+    """The rounds that read, of those that were taken."""
+    return [step for step in case.use.rounds if reads(step) and step.__name__ in case.measured]
 
 
 def companions(method: Method, x: torch.Tensor) -> dict[str, torch.Tensor]:

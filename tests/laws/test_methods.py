@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from merging.methods.application import PADDING
 from merging.methods.apply import measure_whole, merge_measured, merge_tensor
-from merging.methods.declare import reads
 from merging.methods.parameters import REQUIRED
+from merging.methods.rounds import Sum
 from tests.laws.cases import (
     METHODS,
     NEUTRAL,
@@ -24,6 +24,7 @@ from tests.laws.cases import (
     drawn_case,
     number,
     operands,
+    readings,
     says,
     square,
 )
@@ -77,18 +78,19 @@ def test_rounds_of_a_union_are_the_sums_of_the_rounds(name, data, cut):
     whole = drawn_case(name, data, 10, 20)
     x, step_entries = (whole.x, 20) if rows else (whole.x.reshape(len(whole.x), 200), 1)
     cut = cut if rows else 20 * cut
-    for step in filter(reads, whole.use.rounds):
+    for step in readings(whole):
         left, right = x[:, :cut], x[:, cut:]
-        parts = [
-            whole.use.measure(step, left, whole.measured),
-            whole.use.measure(step, right, whole.measured, cut * step_entries),
-        ]
-        total = whole.measured[step.__name__]
+        held = Sum(step)
+        held.add(whole.use.measure(step, left, whole.measured))
+        held.add(whole.use.measure(step, right, whole.measured, cut * step_entries))
+        union = Sum(step)
+        union.add(whole.measured[step.__name__])
+        found, total = held.settled(), union.settled()
         assert total.dtype in (torch.int64, torch.float64)
         if total.dtype == torch.int64:
-            assert torch.equal(sum(parts), total)
+            assert torch.equal(found, total)
         else:
-            assert torch.allclose(sum(parts), total, rtol=1e-12, atol=1e-12)
+            assert torch.allclose(found, total, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -150,7 +152,7 @@ def test_no_argument_is_changed(name, data):
     x, measured = here.x.clone(), {key: value.clone() for key, value in here.measured.items()}
     first = here.merge()
     seen = here.x if METHODS[name].needs.reach == "row" else here.x.reshape(len(here.x), -1)
-    for step in filter(reads, here.use.rounds):
+    for step in readings(here):
         here.use.measure(step, seen, here.measured)
     assert torch.equal(here.x, x)
     # A rank beyond all entries is spelled NaN.

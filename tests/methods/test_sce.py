@@ -88,6 +88,6 @@ def test_an_unchanged_model_has_no_say():
 
 
 def test_variances_are_measured_only_to_select():
-    rounds = find_method("sce").needs.rounds
-    assert [step.__name__ for step in rounds({"select_topk": 1.0})] == ["energies"]
-    assert len(rounds({"select_topk": 0.5})) == 4
+    readings = find_method("sce").needs.readings
+    assert [step.__name__ for step in readings({"select_topk": 1.0})] == ["energies"]
+    assert len(readings({"select_topk": 0.5})) == 3

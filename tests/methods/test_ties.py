@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from merging.methods.apply import merge_tensor
+from merging.methods.declare import find_method
 from tests.methods.transcription import largest, merged, task_vectors
 
 
@@ -76,12 +77,10 @@ def test_rescaling_restores_the_mass_of_a_single_task_vector():
 
 
 def test_nothing_is_measured_that_the_values_do_not_call_for():
-    from merging.methods.declare import find_method
-
-    def rounds(density, rescale):
-        steps = find_method("ties").needs.rounds({"density": density, "rescale": rescale})
+    def readings(density, rescale):
+        steps = find_method("ties").needs.readings({"density": density, "rescale": rescale})
         return [step.__name__ for step in steps]
 
-    assert rounds(1.0, False) == rounds((1.0, 1), False) == []
-    assert rounds((1.0, 0.5), False) == ["coarse_magnitudes", "trim_ranks", "thresholds"]
-    assert rounds(1.0, True) == ["trim_masses"]
+    assert readings(1.0, False) == readings((1.0, 1), False) == []
+    assert readings((1.0, 0.5), False) == ["thresholds_sampled", "thresholds_counted"]
+    assert readings(1.0, True) == ["trim_masses"]
