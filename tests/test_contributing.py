@@ -27,7 +27,7 @@ SUITES = (
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The project with the example's two files, and nothing else changed."""
-    for name in ("merging", "tests", "benchmarks"):
+    for name in ("merging", "ui", "tests", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "data").symlink_to(ROOT / "data")
