@@ -14,8 +14,8 @@ NO_DIVISOR = 1e-8
 
 def sum_models(x: Float[Tensor, "models *shape"]) -> Float[Tensor, "*shape"]:
     """Sum over the models in their order."""
-    total = x[0].clone()
-    for row in x[1:]:
+    total = x[0] + x[1] if len(x) > 1 else x[0].clone()
+    for row in x[2:]:
         total.add_(row)
     return total
 

@@ -10,7 +10,7 @@ A list is (2, n): keys and numbers. A key is the list's row, counted over models
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from merging.algebra.sparsify import LOWER, SIGNLESS, UPPER, locate, order_statistics
@@ -27,6 +27,10 @@ GOLDEN = 0x9E3779B1
 # Half the width of a window, in ranks and standard deviations of a sample whose chunks hold equal entries. Chunks of
 # trained matrices have a fifth of that: 2.5 deviations then, and values that many entries share make windows wider.
 MARGIN = 0.5
+# So many values of a window are counted and not listed if this share of all entries has their upper bits: a comparison
+# costs what listing so many does. Differences of bfloat16 numbers have such values, bfloat16 numbers themselves.
+SHARED = 4
+SHARED_LEAST = 1 / 64
 BITS = 31
 BEYOND = SIGNLESS + 1
 # Entries are padded to a multiple of this, by numbers below every window.
@@ -71,11 +75,13 @@ def sampled_entries(entries: int) -> int:
 
 def windows(
     counts: Int[Tensor, "models uppers"], sampled: Int[Tensor, " models"], ranks: Int[Tensor, "models ranks"]
-) -> Int[Tensor, "models ranks ends"]:
-    """Bits of the first magnitude of the window around each rank and of the first beyond it; ranks outside have none.
+) -> Int[Tensor, "models ranks bits"]:
+    """Where a sample lets each rank be expected, for magnitudes to be listed.
 
-    `counts` are coarse counts of as many entries as the sample stands for, `sampled` how many it holds. A window never
-    begins at zero, for zeros are counted in any case.
+    A window is the bits of its first magnitude, of the first beyond it, and of magnitudes in it that many entries may
+    share. They lie beyond every number for ranks outside, and where there are fewer such magnitudes. A window never
+    begins at zero, for zeros are counted in any case. `counts` are coarse counts of as many entries as the sample
+    stands for, `sampled` how many it holds.
     """
     total = counts[:, -1:]
     share = ((ranks.double() - 0.5) / total).clamp(0, 1)
@@ -84,11 +90,22 @@ def windows(
     lowest, highest = ranks - margin, ranks + margin
     low = (locate(counts, lowest)[0] << 16).masked_fill(lowest < 1, 0).clamp_(min=1)
     high = ((locate(counts, highest)[0] + 1) << 16).masked_fill(highest > total, BEYOND)
-    return torch.stack([low, high], -1).masked_fill(((ranks < 1) | (ranks > total))[..., None], BEYOND)
+    found = torch.cat([low[..., None], high[..., None], _shared(counts, low, high)], -1)
+    return found.masked_fill(((ranks < 1) | (ranks > total))[..., None], BEYOND)
+
+
+def _shared(
+    counts: Int[Tensor, "models uppers"], low: Int[Tensor, "models ranks"], high: Int[Tensor, "models ranks"]
+) -> Int[Tensor, "models ranks values"]:
+    """The least values of those bins of each window that hold the most, where that is much."""
+    first = torch.arange(UPPER, device=counts.device) << 16
+    inside = (first >= low[..., None]) & (first < high[..., None])
+    most, bins = (counts.diff(dim=1)[:, None] * inside).topk(SHARED, -1)
+    return (bins << 16).masked_fill(most <= SHARED_LEAST * counts[:, None, -1:], BEYOND)
 
 
 def list_magnitudes(
-    x: Float[Tensor, "models *shape"], windows: Int[Tensor, "models ranks ends"]
+    x: Float[Tensor, "models *shape"], windows: Int[Tensor, "models ranks bits"]
 ) -> Int[Tensor, "two listed"]:
     """Magnitudes inside each window with their numbers, everything else at the window's bounds.
 
@@ -96,22 +113,36 @@ def list_magnitudes(
     [[1065353215, 1065418752, 1065353216], [1, 1, 2]]
     """
     entries, slots = x[0].numel(), windows.shape[1]
-    bits = torch.full((-(-entries // PADDED) * PADDED,), -1, dtype=torch.int32, device=x.device)
-    bounds, inside = list[tuple[int, int]](), list[Tensor]()
-    for model, (row, pairs) in enumerate(zip(x, windows.tolist(), strict=True)):
-        torch.abs(row.reshape(-1), out=bits[:entries].view(torch.float32))
-        for slot, (low, high) in enumerate(pairs, start=model * slots):
-            below, picked = _inside(bits, low, high)
-            inside.append(picked)
-            below -= len(bits) - entries
-            key = slot << BITS
-            outside = (key + low - 1, below), (key + high, entries - below - len(picked))
-            bounds += [pair for pair in outside if pair[1]]
-    keys = torch.arange(len(inside), device=x.device).repeat_interleave(torch.tensor(list(map(len, inside)))) << BITS
-    keys, times = torch.unique_consecutive(keys + torch.cat(inside), return_counts=True)
-    return torch.cat(
-        [torch.tensor(bounds, dtype=torch.int64, device=x.device).view(-1, 2).T, torch.stack([keys, times])], 1
-    )
+    padding = -entries % PADDED
+    bits = torch.empty(entries + padding, dtype=torch.int32, device=x.device)
+    bits[entries:] = -1
+    magnitudes = bits[:entries].view(torch.float32)
+    apart, listed = list[tuple[int, int]](), list[tuple[int, Any, Any]]()
+    for model, (row, found) in enumerate(zip(x, windows.tolist(), strict=True)):
+        torch.abs(row.reshape(-1), out=magnitudes)
+        for slot, (low, high, *shared) in enumerate(found, start=model * slots):
+            few, values, numbers = _split(bits, padding, low, high, [each for each in shared if each < BEYOND])
+            apart += [((slot << BITS) + value, number) for value, number in few if number]
+            if len(values):
+                listed.append((slot << BITS, values, numbers))
+    several = torch.tensor(apart, dtype=torch.int64, device=x.device).view(-1, 2).T
+    return _assembled(several, listed)
+
+
+def _assembled(several: Int[Tensor, "two several"], listed: Sequence[tuple[int, Any, Any]]) -> Int[Tensor, "two all"]:
+    """One list of several keys and of values, numpy's or torch's, that are to be keys from each first one on."""
+    size = several.shape[1] + sum(len(values) for _, values, _ in listed)
+    made = torch.empty((2, size), dtype=torch.int64, device=several.device)
+    made[:, : several.shape[1]] = several
+    filled = several.shape[1]
+    target: Any = made.numpy() if made.is_cpu else made
+    for first, values, numbers in listed:
+        place = slice(filled, filled + len(values))
+        target[0, place] = values
+        target[0, place] += first
+        target[1, place] = numbers
+        filled += len(values)
+    return made
 
 
 def condense(listed: Int[Tensor, "two listed"]) -> Int[Tensor, "two condensed"]:
@@ -138,7 +169,7 @@ def listed_counts(listed: Int[Tensor, "two listed"], rows: int) -> Int[Tensor, "
 
 
 def listed_statistics(
-    listed: Int[Tensor, "two listed"], windows: Int[Tensor, "models slots ends"], ranks: Int[Tensor, "models ranks"]
+    listed: Int[Tensor, "two listed"], windows: Int[Tensor, "models slots bits"], ranks: Int[Tensor, "models ranks"]
 ) -> Float[Tensor, "models ranks"]:
     """The magnitude at each rank, exactly; 0 at rank 0, NaN beyond the number of entries, -1 outside of its window."""
     models, slots, _ = windows.shape
@@ -148,7 +179,7 @@ def listed_statistics(
     coarse = _listed_coarse(listed, models * slots)
     found = order_statistics(coarse, _listed_fine(listed, coarse, flat), flat).view(models, slots)
     bits = found.view(torch.int32)
-    low, high = windows.unbind(-1)
+    low, high = windows[..., :2].unbind(-1)
     inside = (bits < high) & ((bits >= low) | ((bits == 0) & (low == 1)))
     outside = (wanted < 1) | (wanted > coarse[:, -1].view(models, slots))
     return torch.where(inside | outside, found, -1.0)[:, : ranks.shape[1]]
@@ -175,22 +206,43 @@ def _weighted(places: Int[Tensor, " listed"], numbers: Int[Tensor, " listed"], s
     return torch.zeros(size, dtype=torch.int64, device=places.device).index_add_(0, places, numbers)
 
 
-def _inside(bits: Int[Tensor, " padded"], low: int, high: int) -> tuple[int, Int[Tensor, " picked"]]:
-    """How many are below `low`, and those below `high` that are not, in order.
+def _split(
+    bits: Int[Tensor, " padded"], padding: int, low: int, high: int, shared: Sequence[int]
+) -> tuple[list[tuple[int, int]], Any, Any]:
+    """A few values with their numbers, those for all below and all above among them; other values, and their numbers.
 
-    Numpy's comparisons and selections take a sixth of the time of torch's, and of eights where any is wanted less yet.
+    Numpy's comparisons and selections take a sixth of the time of torch's, and its small steps a tenth.
     """
     if low > SIGNLESS:
-        return len(bits), bits[:0]
+        return [(low - 1, len(bits) - padding)], (), ()
+    every: Any = bits.numpy() if bits.is_cpu else bits
+    below = every < low
+    wanted = every < high
+    wanted ^= below
+    apart = [(low - 1, _number(below) - padding)]
+    for value in shared:
+        same = every == value
+        wanted ^= same
+        apart.append((value, _number(same)))
     if not bits.is_cpu:
-        under = bits < low
-        return int(under.count_nonzero()), bits[under ^ (bits < high)].sort().values
-    every: Any = bits.numpy()
-    under = every < low
-    eights = ((under ^ (every < high)).view("uint64") != 0).nonzero()[0]
-    near = every.reshape(-1, 8).take(eights, 0).reshape(-1)
-    picked = near.take(((near < low) ^ (near < high)).nonzero()[0])
+        values, numbers = torch.unique(bits[wanted], return_counts=True)
+        apart.append((high, len(bits) - padding - sum(number for _, number in apart) - int(numbers.sum())))
+        return apart, values, numbers
+    picked = every.take(wanted.nonzero()[0])
     picked.sort()
-    # Columns of less than 256 flags are added in bytes.
-    below = int(under.view("uint8").reshape(PADDED, -1).sum(0, dtype="uint8").sum())
-    return below, torch.from_numpy(picked)
+    apart.append((high, len(bits) - padding - sum(number for _, number in apart) - len(picked)))
+    # Runs of equal values: where all but the last end, and how long they are.
+    ends = (picked[1:] != picked[:-1]).nonzero()[0]
+    if len(picked):
+        apart.append((int(picked[-1]), len(picked) - 1 - int(ends[-1] if len(ends) else -1)))
+    lengths = ends.copy()
+    lengths[1:] -= ends[:-1]
+    lengths[:1] += 1
+    return apart, picked.take(ends), lengths
+
+
+def _number(flags: Any) -> int:
+    """How many of a padded array's flags are set; numpy's are added in bytes, in columns of less than 256."""
+    if isinstance(flags, torch.Tensor):
+        return int(flags.count_nonzero())
+    return int(flags.view("uint8").reshape(PADDED, -1).sum(0, dtype="uint8").sum())

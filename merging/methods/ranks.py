@@ -59,13 +59,15 @@ class _Ranking:
         coarse = coarse_magnitudes(_told(self.of, x, **known))
         return torch.cat([coarse * stands_for, coarse[:, -1:]], 1)
 
-    def windows(self, *, measured: Measured, **known: Any) -> Int[Tensor, "rows slots ends"]:
+    def windows(self, *, measured: Measured, **known: Any) -> Int[Tensor, "rows slots bits"]:
         """Where the wanted magnitudes are expected; one more window that holds nothing, to count zeros."""
         sample = measured[f"{self.name}_sampled"]
         coarse = sample[:, :-1].contiguous()
         wanted = _told(self.ranks, coarse[:, [-1, 1]] if self.zeros else coarse[:, -1:], measured=measured, **known)
         expected = windows.windows(coarse, sample[:, -1], wanted)
-        return torch.cat([expected, torch.ones_like(expected[:, :1])], 1) if self.zeros else expected
+        nothing = torch.full_like(expected[:, :1], windows.BEYOND)
+        nothing[..., :2] = 1
+        return torch.cat([expected, nothing], 1) if self.zeros else expected
 
     def counted(self, x: Tensor, *, measured: Measured, **known: Any) -> Int[Tensor, "two listed"]:
         """All entries: those inside of windows one by one, the rest by number."""
@@ -90,7 +92,7 @@ class _Ranking:
         """Upper bits of all entries."""
         return coarse_magnitudes(_told(self.of, x, **known))
 
-    def bins(self, *, measured: Measured) -> Int[Tensor, "rows ranks ends"]:
+    def bins(self, *, measured: Measured) -> Int[Tensor, "rows ranks bits"]:
         """The upper bits of the wanted magnitudes, as windows."""
         coarse, ranks = self._of(measured, "coarse", "ranks")
         return windows.windows(coarse, coarse[:, -1], ranks)

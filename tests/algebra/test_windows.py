@@ -95,6 +95,27 @@ def test_windows_of_all_entries_hold_every_rank(rows, data):
     assert ((ends[..., 1] - ends[..., 0]) <= 1 << 16).all()
 
 
+@settings(max_examples=30)
+@given(rows=ROWS, data=st.data())
+def test_values_that_are_counted_apart_change_nothing(rows, data):
+    x = torch.tensor(rows, dtype=torch.float32)
+    low, high = sorted(data.draw(st.sampled_from([*bits_of(x).flatten().tolist(), BEYOND])) or 1 for _ in range(2))
+    held = sorted({each for each in bits_of(x).flatten().tolist() if low <= each < high})
+    apart = data.draw(st.lists(st.sampled_from(held), unique=True, max_size=3)) if held else []
+    ends = torch.tensor([[[low, high]]]).expand(len(x), 1, 2)
+    hinted = torch.tensor([[[low, high, *apart, BEYOND]]]).expand(len(x), 1, -1)
+    assert torch.equal(condense(list_magnitudes(x, hinted)), condense(list_magnitudes(x, ends)))
+
+
+def test_what_many_entries_share_is_counted_apart():
+    x = torch.cat([normal(1, 10_000).clamp(-1, 1), torch.full((1, 500), 0.5)], 1)
+    coarse = coarse_magnitudes(x)
+    ends = windows(coarse, torch.tensor([len(x)]), torch.tensor([[5000]]))
+    assert ends.shape == (1, 1, 6)
+    assert bits_of(torch.tensor(0.5)) in ends[0, 0, 2:]
+    assert ((ends[..., 2:] == BEYOND) | ((ends[..., 2:] >= ends[..., :1]) & (ends[..., 2:] < ends[..., 1:2]))).all()
+
+
 @pytest.mark.parametrize("share", [1e-6, 0.01, 0.1, 0.5, 0.8, 0.99, 1.0])
 def test_a_sample_of_rows_of_different_size_expects_the_rank_in_a_narrow_window(share):
     n = 1 << 21
@@ -104,7 +125,7 @@ def test_a_sample_of_rows_of_different_size_expects_the_rank_in_a_narrow_window(
     ends = windows(coarse_magnitudes(sample) * sample_weight(n), torch.tensor([sample.shape[1]]), rank)
     listed = list_magnitudes(x, ends)
     assert same(listed_statistics(listed, ends, rank), in_order(x).gather(1, rank - 1))
-    low, high = ends.flatten().tolist()
+    low, high = ends[0, 0, :2].tolist()
     assert int(((bits_of(x) >= low) & (bits_of(x) < high)).sum()) < 0.08 * n
 
 
@@ -126,7 +147,7 @@ def test_zeros_are_counted_without_being_listed():
 def test_equal_magnitudes_are_listed_once_with_their_number():
     x = torch.tensor([[0.25] * 1000 + [-0.25] * 500 + [0.5]])
     listed = list_magnitudes(x, torch.tensor([[[1, BEYOND]]]))
-    assert listed.tolist() == [bits_of(torch.tensor([0.25, 0.5])).tolist(), [1500, 1]]
+    assert condense(listed).tolist() == [bits_of(torch.tensor([0.25, 0.5])).tolist(), [1500, 1]]
 
 
 def test_a_window_beyond_all_numbers_holds_infinity_and_what_is_not_a_number():

@@ -13,6 +13,7 @@ from merging.errors import ParameterError
 from merging.methods.application import Application
 from merging.methods.apply import applied, measure_whole, merge_measured
 from merging.methods.declare import Method, Rule, all_methods, reads
+from merging.methods.rounds import Sum
 
 METHODS = all_methods()
 # Values at which a method named in the field's words neither trims nor scales.
@@ -92,6 +93,13 @@ class Case:
 def readings(case: Case) -> list[Rule]:
     """The rounds that read, of those that were taken."""
     return [step for step in case.use.rounds if reads(step) and step.__name__ in case.measured]
+
+
+def settled(step: Rule, total: torch.Tensor) -> torch.Tensor:
+    """A round's sum in the one form that equal sums have."""
+    held = Sum(step)
+    held.add(total)
+    return held.settled()
 
 
 def companions(method: Method, x: torch.Tensor) -> dict[str, torch.Tensor]:
