@@ -5,6 +5,7 @@ MergingError
 │   └── ParameterError    a method parameter: unknown, out of bounds, of the wrong kind
 ├── CheckpointError       a file, header or index that cannot be trusted
 │   └── MatchError        checkpoints that do not fit together
+├── HubError              the Hub: a repository, its files, a connection, a right
 ├── OutputError           the target folder, disk space, a plan that does not fit the memory
 │   └── ResumeError       a journal that belongs to another merge
 ├── SilentMergeError      a merge that would silently have done nothing
@@ -60,6 +61,10 @@ class CheckpointError(MergingError):
 
 class MatchError(CheckpointError):
     """Checkpoints that do not fit together."""
+
+
+class HubError(MergingError):
+    """The Hub: a repository or file that is not there or not as told, a connection, a right."""
 
 
 class OutputError(MergingError):

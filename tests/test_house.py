@@ -17,7 +17,7 @@ from tests.syntax import ROOT, depth, functions, identifiers, imports, length, l
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "lazy"),
     ("algebra", "checkpoint", "families"),
-    ("methods", "alignment", "store"),
+    ("methods", "alignment", "store", "hub"),
     ("recipe",),
     ("planning",),
     ("engine",),
@@ -34,6 +34,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "yaml": ("recipe/text.py", "recipe/places.py", "families/"),
     "xxhash": ("checkpoint/", "engine/"),
     "click": ("cli/",),
+    "huggingface_hub": ("hub/", "publish/upload.py"),
+    "httpx2": ("hub/ranges.py",),
     "rich": ("planning/explain.py", "demo/", "cli/"),
 }
 SLOW_TO_IMPORT = {"torch", "jaxtyping", "numpy", "safetensors", "pydantic", "yaml", "rich"}

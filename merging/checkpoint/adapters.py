@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -59,7 +59,9 @@ class AdaptedCheckpoint:
     def __init__(self, base: Checkpoint, adapter: Adapter):
         self.location = f"{base.location} + lora:{adapter.location}"
         self.config: Mapping[str, Any] = base.config
-        self._base = base
+        # Where base and adapter come from on the Hub, for those that do.
+        self.pinned: tuple[Any, ...] = getattr(base, "pinned", ())
+        self.base = base
         self._adapter = adapter
         self._changes: Changes = match_changes(adapter.config, adapter.tensors.specs, base.specs, adapter.location)
         self.specs: Mapping[str, TensorSpec] = self._changed_specs()
@@ -70,14 +72,30 @@ class AdaptedCheckpoint:
         """Digest of both fingerprints and of the adapter's config."""
         config = json.dumps(self._adapter.config, sort_keys=True)
         return sha256(
-            "\n".join((self._base.fingerprint, self._adapter.tensors.fingerprint, config)).encode()
+            "\n".join((self.base.fingerprint, self._adapter.tensors.fingerprint, config)).encode()
         ).hexdigest()
+
+    @property
+    def integrity(self) -> str | None:
+        """Which check the base model's bytes have passed, if it comes from the Hub."""
+        told: str | None = getattr(self.base, "integrity", None)
+        return told
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Tell the base model, if it wants to know, which of its tensors will be read."""
+        if hasattr(self.base, "expect"):
+            self.base.expect(name for name in names if name in self.base.specs)
+
+    def finished(self, name: str) -> None:
+        """Tell the base model, if it wants to know, that a tensor has been read."""
+        if hasattr(self.base, "finished") and name in self.base.specs:
+            self.base.finished(name)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
         """Entries [start, stop); the same bits whatever the range."""
         brought = self._changes.whole.get(name)
         source = (
-            self._base.read(name, start, stop) if brought is None else self._adapter.tensors.read(brought, start, stop)
+            self.base.read(name, start, stop) if brought is None else self._adapter.tensors.read(brought, start, stop)
         )
         update = self._changes.updates.get(name)
         if update is None:
@@ -95,16 +113,16 @@ class AdaptedCheckpoint:
 
     def advise(self, name: str, start: int = 0, stop: int | None = None) -> None:
         """Pass on to the base model what will be read soon."""
-        advise = getattr(self._base, "advise", None)
+        advise = getattr(self.base, "advise", None)
         if advise is not None and name not in self._changes.whole:
             advise(name, start, stop)
 
     def sidecars(self) -> Mapping[str, Path]:
         """Those of the base model."""
-        return self._base.sidecars()
+        return self.base.sidecars()
 
     def _changed_specs(self) -> dict[str, TensorSpec]:
-        specs = dict(self._base.specs)
+        specs = dict(self.base.specs)
         for name, brought in self._changes.whole.items():
             given = self._adapter.tensors.specs[brought]
             specs[name] = TensorSpec(name, given.shape, given.dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,20 +87,38 @@ def _named(path: Path, allow_pickle: bool) -> Weights:
 
 def _in_folder(folder: Path, allow_pickle: bool) -> Weights:
     names = sorted(each.name for each in folder.iterdir())
+    index, chosen = choose_weights(folder, names, lambda name: _content(folder, name, INDEX_LIMIT))
+    if index:
+        return _by_index(folder, index, allow_pickle)
+    if not chosen:
+        must_be = "a folder with .safetensors files"
+        raise CheckpointError(f"{folder} holds no weights", must_be=must_be, fix=_advice(folder))
+    pickled = not chosen[0].endswith(SAFETENSORS)
+    if pickled:
+        _refuse_pickle(chosen[0], folder, allow_pickle)
+    return Weights(tuple(follow(folder, name) for name in chosen), pickled=pickled)
+
+
+def choose_weights(
+    folder: Path, names: Sequence[str], content: Callable[[str], bytes]
+) -> tuple[str | None, Sequence[str]]:
+    """Of a folder's file names, in order, those that are its checkpoint: an index, or else files; safetensors first.
+
+    `content` reads a small file. Raises CheckpointError where it is not clear which are meant, or some are missing.
+    """
     for suffixes in ((SAFETENSORS,), PICKLES):
-        index = _choose_index(folder, names, suffixes)
+        index = _choose_index(folder, names, suffixes, content)
         if index:
-            return _by_index(folder, index, allow_pickle)
+            return index, ()
         found = [name for name in names if name.endswith(suffixes) and not _BESIDE.match(name)]
         if found:
-            chosen = _choose_set(folder, found)
-            if suffixes == PICKLES:
-                _refuse_pickle(chosen[0], folder, allow_pickle)
-            return Weights(tuple(follow(folder, name) for name in chosen), pickled=suffixes == PICKLES)
-    raise CheckpointError(f"{folder} holds no weights", must_be="a folder with .safetensors files", fix=_advice(folder))
+            return None, _choose_set(folder, found)
+    return None, ()
 
 
-def _choose_index(folder: Path, names: Sequence[str], suffixes: Sequence[str]) -> str | None:
+def _choose_index(
+    folder: Path, names: Sequence[str], suffixes: Sequence[str], content: Callable[[str], bytes]
+) -> str | None:
     matches = [match for name in names if (match := _INDEX.fullmatch(name)) and match["suffix"] in suffixes]
     plain = [match for match in matches if match["stem"] in STEMS and match.group(3) is None]
     chosen = plain if len(plain) == 1 else matches
@@ -109,7 +127,7 @@ def _choose_index(folder: Path, names: Sequence[str], suffixes: Sequence[str]) -
     if not chosen:
         return None
     index, single = chosen[0].group(), chosen[0]["stem"] + chosen[0]["suffix"]
-    if single in names and single not in _read_index(folder, index, chosen[0]["suffix"]).values():
+    if single in names and single not in _weight_map(folder, index, chosen[0]["suffix"], content).values():
         raise _ambiguous(folder, [single, index])
     return index
 
@@ -138,14 +156,14 @@ def _by_index(folder: Path, index: str, allow_pickle: bool) -> Weights:
     suffix = SAFETENSORS if SAFETENSORS in index else ".bin"
     if suffix != SAFETENSORS:
         _refuse_pickle(index, folder, allow_pickle)
-    weight_map = _read_index(folder, index, suffix)
+    weight_map = _weight_map(folder, index, suffix, lambda name: _content(folder, name, INDEX_LIMIT))
     names = sorted(set(weight_map.values()))
     _refuse_missing(folder, [name for name in names if not (folder / name).exists()])
     return Weights(tuple(follow(folder, name) for name in names), suffix != SAFETENSORS, weight_map)
 
 
-def _read_index(folder: Path, name: str, suffix: str) -> Mapping[str, str]:
-    return parse_index(_content(folder, name, INDEX_LIMIT), str(folder / name), suffix).weight_map
+def _weight_map(folder: Path, name: str, suffix: str, content: Callable[[str], bytes]) -> Mapping[str, str]:
+    return parse_index(content(name), str(folder / name), suffix).weight_map
 
 
 def _content(folder: Path, name: str, limit: int) -> bytes:
@@ -163,12 +181,17 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """A folder's config.json, or another JSON object; empty where there is none. Raises CheckpointError."""
     if not (folder / name).is_file():
         return {}
+    return parse_config(_content(folder, name, CONFIG_LIMIT), name, str(folder))
+
+
+def parse_config(text: bytes, name: str, where: str) -> dict[str, Any]:
+    """The JSON object that a config file holds. Raises CheckpointError."""
     try:
-        config = json.loads(_content(folder, name, CONFIG_LIMIT))
+        config = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{name} is no JSON: {str(error)[:200]}", where=str(folder)) from None
+        raise CheckpointError(f"{name} is no JSON: {str(error)[:200]}", where=where) from None
     if not isinstance(config, dict):
-        raise CheckpointError(f"{name} is {shown(config)}", where=str(folder), must_be="a JSON object")
+        raise CheckpointError(f"{name} is {shown(config)}", where=where, must_be="a JSON object")
     return config
 
 

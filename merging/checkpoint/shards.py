@@ -76,7 +76,7 @@ class ShardCheckpoint:
                 problems.append(error)
         raise_flat(problems)
         names = _shard_names(weights)
-        raise_some(_disagreements(names, [header for _, header in sources], weights.weight_map, location))
+        raise_some(disagreements(names, [header for _, header in sources], weights.weight_map, location))
         return cls(location, sources, folder)
 
     @property
@@ -148,7 +148,7 @@ def _shard_names(weights: Weights) -> list[str]:
     return sorted(set(weights.weight_map.values()))
 
 
-def _disagreements(
+def disagreements(
     shards: Sequence[str], headers: Sequence[Header], weight_map: Mapping[str, str] | None, where: str
 ) -> list[MergingError]:
     """What index and headers say differently: every tensor must be in one shard, the one that the index names."""

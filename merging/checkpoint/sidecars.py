@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,12 @@ def find_sidecars(folder: Path) -> dict[str, Path]:
     for inner in folder.iterdir():
         if inner.is_dir() and _FOLDERS.fullmatch(inner.name):
             names += [f"{inner.name}/{each.name}" for each in inner.iterdir() if each.is_file()]
-    return {name: follow(folder, name) for name in sorted(names) if name in NAMES or _PATTERNS.fullmatch(name)}
+    return {name: follow(folder, name) for name in sidecar_names(names)}
+
+
+def sidecar_names(names: Iterable[str]) -> list[str]:
+    """Those of a checkpoint's file names, relative to it, that travel with the weights."""
+    return [name for name in sorted(names) if name in NAMES or _PATTERNS.fullmatch(name)]
 
 
 def find_code(folder: Path) -> tuple[str, ...]:

@@ -56,9 +56,10 @@ def _show(recipe: str, report: Report) -> None:
     if report.problems:
         show_error(Problems(report.problems))
         return
+    fetched = f", gets {readable(report.fetched_bytes)} from the Hub" if report.fetched_bytes else ""
     free = "" if report.free_bytes is None else f" ({readable(report.free_bytes)} are free)"
     click.echo(
-        f"{recipe}: no problem found. {report.tensors} tensors; reads {readable(report.read_bytes)}, "
+        f"{recipe}: no problem found. {report.tensors} tensors; reads {readable(report.read_bytes)}{fetched}, "
         f"takes up to {readable(report.disk_bytes)} of disk{free} "
         f"and {readable(report.memory_bytes)} of memory for buffers"
     )
@@ -80,4 +81,5 @@ def _data(report: Report) -> dict[str, Any]:
         "disk_bytes": report.disk_bytes,
         "free_bytes": report.free_bytes,
         "memory_bytes": report.memory_bytes,
+        "fetched_bytes": report.fetched_bytes,
     }

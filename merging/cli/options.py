@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from merging.cli.text import size
+from merging.hub.fetching import Fetch
 
 Command = Callable[..., Any]
 
@@ -27,7 +28,7 @@ def planning_options(command: Command) -> Command:
 
     @wraps(command)
     def gathered(**given: Any) -> Any:
-        names = ("memory", "shard_bytes", "device", "lenient", "allow_pickle", "allow_unused")
+        names = ("memory", "shard_bytes", "device", "lenient", "allow_pickle", "allow_unused", "fetch")
         return command(planning={name: given.pop(name) for name in names}, **given)
 
     options = (
@@ -46,6 +47,14 @@ def planning_options(command: Command) -> Command:
         click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1."),
         click.option("--lenient", is_flag=True, help="List unknown keys of the recipe and go on without them."),
         click.option("--allow-pickle", is_flag=True, help="Read .bin and .pt files, through a restricted unpickler."),
+        click.option(
+            "--fetch",
+            type=click.Choice(get_args(Fetch)),
+            default="snapshot",
+            show_default=True,
+            help="Bytes of models on the Hub: whole files kept in the cache, whole files one after another, or ranges "
+            "with nothing on disk.",
+        ),
         click.option("--allow-unused", is_flag=True, help="Accept inputs and filters that change nothing."),
     )
     for option in reversed(options):

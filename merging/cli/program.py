@@ -21,6 +21,7 @@ from merging.cli.explain import explain
 from merging.cli.inspect import inspect
 from merging.cli.jobs import jobs
 from merging.cli.methods import methods
+from merging.cli.pull import pull
 from merging.cli.run import run
 from merging.cli.schema import schema
 from merging.cli.sweep import sweep
@@ -66,7 +67,22 @@ def program(debug: bool) -> None:
     # `main` looks for --debug itself: it must know it when the arguments cannot be parsed.
 
 
-for _command in (run, check, explain, verify, continue_, jobs, sweep, inspect, diagnose, methods, demo, schema, ui):
+for _command in (
+    run,
+    check,
+    explain,
+    verify,
+    continue_,
+    jobs,
+    sweep,
+    inspect,
+    diagnose,
+    pull,
+    methods,
+    demo,
+    schema,
+    ui,
+):
     program.add_command(_command)
 
 

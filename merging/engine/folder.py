@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,9 +20,11 @@ from typing import IO, Any
 from merging.checkpoint.layout import Layout, lay_out
 from merging.checkpoint.sidecars import copy_sidecars, write_config
 from merging.checkpoint.sink import ShardSink, require_space, write_whole
+from merging.checkpoint.tensors import Checkpoint
 from merging.engine.journal import Journal, stored_head
 from merging.engine.ledger import Row
 from merging.errors import OutputError, ResumeError
+from merging.hub.client import Pinned
 from merging.planning.check import STATE
 from merging.planning.plan import Plan
 
@@ -44,11 +46,40 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "merging": _version(),
         "plan": plan.hash,
         "recipe": plan.recipe,
-        "models": [
-            {"source": name, "fingerprint": model.fingerprint} for name, model in zip(names, plan.models, strict=True)
-        ],
+        "models": [_origin(name, model) for name, model in zip(names, plan.models, strict=True)],
         "seed": plan.seed,
     }
+
+
+def _origin(source: str, model: Checkpoint) -> dict[str, Any]:
+    """A model by its name, its contents, and on the Hub by its commit."""
+    named = [{"repository": each.repository, "commit": each.commit} for each in pinned(model)]
+    return {"source": source, "fingerprint": model.fingerprint, **(named[0] if named else {})}
+
+
+def parents(models: Iterable[Checkpoint]) -> list[dict[str, Any]]:
+    """The repositories that models come from, each once: what they are, and which check their bytes have passed."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for model in models:
+        for each in pinned(model):
+            described = {
+                "repository": each.repository,
+                "revision": each.revision,
+                "commit": each.commit,
+                "license": each.license,
+                "gated": each.gated,
+                "private": each.private,
+                "base_models": list(each.base_models),
+                "integrity": getattr(model, "integrity", None),
+            }
+            found.setdefault((each.repository, each.commit), described)
+    return list(found.values())
+
+
+def pinned(model: Checkpoint) -> tuple[Pinned, ...]:
+    """The repositories that a model comes from: none for a local one, two for an adapter on its base."""
+    held: tuple[Pinned, ...] = getattr(model, "pinned", ())
+    return held
 
 
 def _version() -> str:
@@ -99,6 +130,7 @@ class OutputFolder:
         write_whole(self.folder / LEDGER, "".join(json.dumps(row) + "\n" for row in ordered).encode())
         record = {
             **provenance(self.plan),
+            "parents": parents(self.plan.models),
             "recipe_folder": self._recipe_folder(),
             "shard_bytes": self.plan.shard_bytes,
             "summary": _summary(ordered),

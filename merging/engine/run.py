@@ -18,6 +18,7 @@ from merging.engine.ledger import Row, refuse_silent
 from merging.engine.merge_work import MergeWork
 from merging.engine.pools import Pool, Work
 from merging.engine.spool import Spool
+from merging.engine.uses import Uses
 from merging.errors import raise_all
 from merging.lazy import Tensor, torch
 from merging.methods.application import BLOCK, Application
@@ -116,6 +117,7 @@ class Passes:
             spool=self._spool,
             seed=plan.seed,
         )
+        self._uses = Uses(plan.models)
         self._spooled: dict[str, Row] = {}
         self._counting = Lock()
         self._moved = [0, 0]
@@ -175,11 +177,12 @@ class Passes:
             yield PassStarted("measure", len(jobs))
             before = dict(held)
             works = (MergeWork(self._execution, job).measuring(step, before) for job in jobs)
-            held[step.__name__] = yield from self._summed(step, works)
+            self._uses.begin(jobs)
+            held[step.__name__] = yield from self._summed(step, works, jobs)
         return held
 
-    def _summed(self, step: Rule, works: Iterable[Work]) -> Generator[Event, None, Tensor]:
-        """The sum of what works return, in their order, holding back only what came out of turn."""
+    def _summed(self, step: Rule, works: Iterable[Work], jobs: Sequence[Job]) -> Generator[Event, None, Tensor]:
+        """The sum of what works return, in the order of their jobs, holding back only what came out of turn."""
         early: dict[int, Tensor] = {}
         held = Sum(step)
         turn = 0
@@ -187,6 +190,7 @@ class Passes:
             if position is None:
                 yield result
                 continue
+            self._uses.done(jobs[position])
             early[position] = result
             while turn in early:
                 held.add(early.pop(turn))
@@ -197,11 +201,13 @@ class Passes:
         jobs = [job for job in self._with_finish(pending) if job.spec.name not in self._spooled]
         yield PassStarted("merge", len(jobs))
         works = (self._work(job, measured.get(job.spec.name)) for job in jobs)
+        self._uses.begin(jobs)
         for position, result in self._pool.drive(works):
             if position is None:
                 yield result
                 continue
             job = jobs[position]
+            self._uses.done(job)
             if _has_finish(job):
                 self._spooled[job.spec.name] = result
                 self._record(result, True)
@@ -236,7 +242,10 @@ class Passes:
             )
             for job in jobs
         )
+        self._uses.begin(jobs)
         for position, result in self._pool.drive(works):
+            if position is not None:
+                self._uses.done(jobs[position])
             yield result if position is None else self._done(jobs[position], result)
 
     def _done(self, job: Job, row: Row) -> Event:

@@ -35,8 +35,8 @@ def _absolute(source: str, folder: Path) -> str:
         found = find_source(source, relative_to=folder)
     except MergingError:
         return source
-    paths = [path for path in (found.path, found.adapter) if path is not None]
-    return "+".join(str(path.absolute()) for path in paths)
+    places = [place for place in (found.path, found.adapter) if place is not None]
+    return "+".join(str(place.absolute() if isinstance(place, Path) else place) for place in places)
 
 
 def _renamed(value: Any, moved: Mapping[str, str], key: str = "") -> Any:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from merging.errors import MergingError, RecipeError, nearest, raise_all
+from merging.hub.fetching import Fetch
 
 _SIZE = re.compile(r"(\d+\.?\d*)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 # How each is spelled, and the keyword of `merging.check` that it decides; None: it decides nothing that can be checked.
-_WITH_VALUE = {"--memory": "memory", "--shard-size": "shard_bytes", "--device": "device", "--workers": None}
+_WITH_VALUE = {
+    "--memory": "memory",
+    "--shard-size": "shard_bytes",
+    "--device": "device",
+    "--fetch": "fetch",
+    "--workers": None,
+}
 _FLAGS = {
     "--lenient": "lenient",
     "--allow-pickle": "allow_pickle",
@@ -48,6 +55,9 @@ def checked_options(options: Sequence[str]) -> dict[str, Any]:
 def _value(name: str, text: str) -> Any:
     if name == "--device":
         return text or RecipeError("--device has no value", must_be="cpu, cuda, or cuda: and a number")
+    if name == "--fetch":
+        ways = get_args(Fetch)
+        return text if text in ways else RecipeError(f"--fetch cannot be {text!r}", must_be=" or ".join(ways))
     if name == "--workers":
         whole = text.isascii() and text.isdigit() and int(text) > 0
         return int(text) if whole else RecipeError(f"--workers cannot be {text!r}", must_be="a whole number from 1")

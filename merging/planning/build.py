@@ -9,6 +9,7 @@ from pathlib import Path
 
 from merging.checkpoint.tensors import Checkpoint
 from merging.errors import MergingError, OutputError, Problems, raise_all
+from merging.hub.fetching import Fetch
 from merging.methods.declare import Method, find_method
 from merging.planning.choose import memory_problems
 from merging.planning.disagreements import Disagreements
@@ -35,6 +36,7 @@ class Wishes:
     allow_pickle: bool = False
     lenient: bool = False
     allow_unused: bool = False
+    fetch: Fetch = "snapshot"
     checkpoints: Mapping[str, Checkpoint] | None = None
 
 
@@ -56,15 +58,17 @@ def plan(
     allow_pickle: bool = False,
     lenient: bool = False,
     allow_unused: bool = False,
+    fetch: Fetch = "snapshot",
     checkpoints: Mapping[str, Checkpoint] | None = None,
 ) -> Plan:
     """Decide what makes every output tensor, from headers alone.
 
     `recipe` is a `Recipe`, a path, or YAML text. `memory` in bytes bounds the engine's buffers, `shard_bytes` an output
-    file. `lenient` passes over unknown keys, `allow_unused` over filters that match no tensor. `checkpoints` stands in
-    for sources that the recipe names. Raises everything that is wrong at once.
+    file. `lenient` passes over unknown keys, `allow_unused` over filters that match no tensor. `fetch` says how bytes
+    of models on the Hub are had, see `open_source`. `checkpoints` stands in for sources that the recipe names. Raises
+    everything that is wrong at once.
     """
-    wishes = Wishes(memory, shard_bytes, device, allow_pickle, lenient, allow_unused, checkpoints)
+    wishes = Wishes(memory, shard_bytes, device, allow_pickle, lenient, allow_unused, fetch, checkpoints)
     drafted = draft(recipe, wishes)
     raise_all(drafted.problems)
     assert drafted.plan
@@ -87,7 +91,7 @@ def draft(recipe: Recipe | str | Path, wishes: Wishes) -> Draft:
     drafted.warnings += [f"ignored: {text}" for text in wish.ignored]
     drafted.warnings += parameter_warnings(wish, method, lenient=wishes.lenient)
     drafted.problems += check_parameters(wish, method, lenient=wishes.lenient)
-    inputs, unopened = open_inputs(wish, wishes.checkpoints, wishes.allow_pickle)
+    inputs, unopened = open_inputs(wish, wishes.checkpoints, wishes.allow_pickle, wishes.fetch)
     drafted.problems += unopened
     if not unopened:
         _fill(drafted, wish, method, inputs, wishes)

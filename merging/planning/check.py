@@ -9,9 +9,11 @@ from pathlib import Path
 
 from merging.checkpoint.tensors import Checkpoint
 from merging.errors import MergingError, OutputError, raise_all
+from merging.hub.fetching import Fetch
 from merging.planning.build import GiB, Wishes, draft
 from merging.planning.choose import choose, fitting_workers, total
 from merging.planning.plan import Plan
+from merging.planning.remote import fetched_bytes
 from merging.recipe.recipe import Recipe
 
 # What an unfinished run leaves in its folder.
@@ -22,7 +24,10 @@ EXTRA_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Report:
-    """Everything found. Bytes are 0 where there is no plan; `free_bytes` is None where no target was named."""
+    """Everything found. Bytes are 0 where there is no plan; `free_bytes` is None where no target was named.
+
+    `fetched_bytes` come from the Hub.
+    """
 
     problems: tuple[MergingError, ...]
     warnings: tuple[str, ...]
@@ -32,6 +37,7 @@ class Report:
     disk_bytes: int = 0
     free_bytes: int | None = None
     memory_bytes: int = 0
+    fetched_bytes: int = 0
 
     @property
     def good(self) -> bool:
@@ -55,13 +61,14 @@ def check(
     allow_pickle: bool = False,
     lenient: bool = False,
     allow_unused: bool = False,
+    fetch: Fetch = "snapshot",
     checkpoints: Mapping[str, Checkpoint] | None = None,
 ) -> Report:
     """Would this merge work? Collects every problem; reads no tensor and writes nothing.
 
     With `out`, also whether the target is free and its disk large enough. The other arguments are those of `plan`.
     """
-    wishes = Wishes(memory, shard_bytes, device, allow_pickle, lenient, allow_unused, checkpoints)
+    wishes = Wishes(memory, shard_bytes, device, allow_pickle, lenient, allow_unused, fetch, checkpoints)
     drafted = draft(recipe, wishes)
     problems = list(drafted.problems)
     folder = None if out is None else Path(out)
@@ -75,7 +82,7 @@ def check(
     free = _free_bytes(folder) if folder else None
     if folder and free is not None and free < disk - _already_written(folder):
         problems.append(_full(folder, free, disk))
-    sizes = (len(made.jobs), cost.read_bytes, disk, free, cost.memory_bytes)
+    sizes = (len(made.jobs), cost.read_bytes, disk, free, cost.memory_bytes, fetched_bytes(made, choices))
     return Report(tuple(problems), tuple(drafted.warnings), made, *sizes)
 
 

@@ -12,6 +12,7 @@ from merging.checkpoint.tensors import DTYPES, Checkpoint, TensorSpec
 from merging.errors import CheckpointError, MatchError, MergingError, Problems
 from merging.families.family import Family, recognise
 from merging.families.files import Part
+from merging.hub.fetching import Fetch
 from merging.planning.plan import Operand
 from merging.recipe.recipe import Recipe
 from merging.recipe.source import open_source
@@ -99,7 +100,7 @@ class Inputs:
 
 
 def open_inputs(
-    recipe: Recipe, checkpoints: Mapping[str, Checkpoint] | None, allow_pickle: bool
+    recipe: Recipe, checkpoints: Mapping[str, Checkpoint] | None, allow_pickle: bool, fetch: Fetch = "snapshot"
 ) -> tuple[Inputs, list[MergingError]]:
     """Open every model; those that cannot be opened or merged are problems, and then the result is incomplete."""
     folder = Path(recipe.file).parent if recipe.file else None
@@ -113,7 +114,8 @@ def open_inputs(
         try:
             given = (checkpoints or {}).get(key)
             if given is None:
-                given = open_source(key, relative_to=folder, allow_pickle=allow_pickle, where=_where(recipe, key))
+                where = _where(recipe, key)
+                given = open_source(key, relative_to=folder, allow_pickle=allow_pickle, where=where, fetch=fetch)
             opened.append(given)
         except Problems as several:
             problems += several.problems

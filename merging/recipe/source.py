@@ -1,8 +1,9 @@
 """What a recipe calls a model, and opening it.
 
-A source is a path: a folder, a .safetensors file or an index file; or `base+adapter`, a LoRA adapter on its base. A
-path is looked for first in the recipe's folder, then in the current one. What exists on disk under the whole text is
-taken as it is, so paths with a "+" or "@" of their own work. `name@revision` and Hub ids are known and refused for now.
+A source is a path: a folder, a .safetensors file or an index file; or a repository on the Hub, `owner/name` or
+`owner/name@revision`; or `base+adapter`, a LoRA adapter on its base. A path is looked for first in the recipe's folder,
+then in the current one. What exists on disk under the whole text is taken as it is, so paths with a "+" or "@" of their
+own work; `hf://owner/name` never means a path.
 """
 
 from __future__ import annotations
@@ -11,55 +12,114 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from merging.checkpoint.tensors import Checkpoint
-from merging.errors import CheckpointError, MergingError, nearest, raise_all
+from merging.errors import CheckpointError, HubError, MergingError, nearest, raise_all
+from merging.hub.fetching import Fetch
+from merging.hub.names import HubName, is_explicit, parse_hub_name
 
-_HUB_ID = re.compile(r"(?P<owner>[A-Za-z0-9][\w.-]*)/[\w.-]+")
+Place = Path | HubName
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A checkpoint on disk, and the adapter that is applied to it, if any."""
+    """A checkpoint on disk or on the Hub, and the adapter that is applied to it, if any."""
 
-    path: Path
-    adapter: Path | None = None
+    path: Place
+    adapter: Place | None = None
 
 
 def open_source(
-    text: str, *, relative_to: Path | None = None, allow_pickle: bool = False, where: str | None = None
+    text: str,
+    *,
+    relative_to: Path | None = None,
+    allow_pickle: bool = False,
+    where: str | None = None,
+    fetch: Fetch = "snapshot",
 ) -> Checkpoint:
     """Open what `text` names as a checkpoint; reads headers only. `relative_to` is the recipe's folder.
 
-    `where` is the place in the recipe. Raises CheckpointError, or Problems with all that is wrong.
+    `where` is the place in the recipe; `fetch` says how a repository's bytes are had: "snapshot" keeps whole files in
+    the Hub's cache, "shards" fetches them one after another and removes each, "ranges" keeps nothing on disk. An
+    adapter on the Hub is small and is fetched whole. Raises CheckpointError, HubError, or Problems with all that is
+    wrong.
     """
-    from merging.checkpoint.shards import open_checkpoint
-
     source = find_source(text, relative_to=relative_to, where=where)
-    base = open_checkpoint(source.path, allow_pickle=allow_pickle)
-    if source.adapter is None:
-        return base
-    from merging.checkpoint.adapters import AdaptedCheckpoint, open_adapter
+    try:
+        base = _opened(source.path, allow_pickle, fetch)
+        if source.adapter is None:
+            return base
+        from merging.checkpoint.adapters import AdaptedCheckpoint, open_adapter
 
-    return AdaptedCheckpoint(base, open_adapter(source.adapter, allow_pickle=allow_pickle))
+        folder, pinned = _adapter(source.adapter)
+        adapted = AdaptedCheckpoint(base, open_adapter(folder, allow_pickle=allow_pickle))
+        adapted.pinned += pinned
+        return adapted
+    except HubError as error:
+        raise _beside_paths(error, text, relative_to, where) from None
+
+
+def _beside_paths(error: HubError, text: str, relative_to: Path | None, where: str | None) -> HubError:
+    """A refusal of the Hub, with the paths here that may have been meant."""
+    folders = [Path()] if relative_to is None else [relative_to, Path()]
+    close = [] if is_explicit(text) else [each for part in text.split("+") for each in _nearest_paths(part, folders)]
+    fix = "; ".join(([error.fix] if error.fix else []) + ([f"nearest here: {', '.join(close)}"] if close else []))
+    return HubError(error.what, where=where or error.where, must_be=error.must_be, fix=fix or None)
+
+
+def _opened(place: Place, allow_pickle: bool, fetch: Fetch) -> Checkpoint:
+    if isinstance(place, Path):
+        from merging.checkpoint.shards import open_checkpoint
+
+        return open_checkpoint(place, allow_pickle=allow_pickle)
+    from merging.hub.checkpoint import open_repository
+    from merging.hub.client import Hub
+
+    return open_repository(place, Hub.from_environment(), fetch)
+
+
+def _adapter(place: Place) -> tuple[Path, tuple[Any, ...]]:
+    """The folder of an adapter, and the pinned repository it comes from if it does."""
+    if isinstance(place, Path):
+        return place, ()
+    from merging.hub.client import Hub
+    from merging.hub.pull import fetch_adapter
+
+    hub = Hub.from_environment()
+    pinned = hub.pin(place)
+    return fetch_adapter(hub, pinned), (pinned,)
 
 
 def find_source(text: str, *, relative_to: Path | None = None, where: str | None = None) -> Source:
-    """The files that `text` names. Raises CheckpointError with the nearest names that exist."""
+    """What `text` names. Raises CheckpointError with the nearest names that exist."""
     folders = [Path()] if relative_to is None else [relative_to, Path()]
-    whole = _existing(text, folders)
+    whole = _place(text, folders)
     if whole is not None:
         return Source(whole)
     for plus in re.finditer(r"\+", text):
-        base, adapter = _existing(text[: plus.start()], folders), _existing(text[plus.end() :], folders)
+        base, adapter = _place(text[: plus.start()], folders), _place(text[plus.end() :], folders)
         if base is not None and adapter is not None:
             return Source(base, adapter)
     parts = text.split("+")
     if len(parts) > 2:
         must_be = "a path, or `base+adapter`"
         raise CheckpointError(f"{text!r} names more than one adapter", where=where, must_be=must_be)
-    raise_all([_refusal(part, folders, where) for part in parts if _existing(part, folders) is None])
+    raise_all([_refusal(part, folders, where) for part in parts if _place(part, folders) is None])
     raise AssertionError("a source whose parts all exist was found above")
+
+
+def _place(text: str, folders: Sequence[Path]) -> Place | None:
+    """An existing path, else a repository: unless its owner is a folder here: then a path is misspelled."""
+    if is_explicit(text):
+        return parse_hub_name(text)
+    path = _existing(text, folders)
+    if path is not None:
+        return path
+    named = parse_hub_name(text)
+    if named is None or _existing(str(named.repository), folders) is not None:
+        return None
+    return named if _existing(named.repository.partition("/")[0], folders) is None else None
 
 
 def _existing(text: str, folders: Sequence[Path]) -> Path | None:
@@ -83,7 +143,6 @@ def _exists(path: Path) -> bool:
 
 def _refusal(part: str, folders: Sequence[Path], where: str | None) -> MergingError:
     path, _, revision = part.partition("@")
-    hub = _HUB_ID.fullmatch(path)
     close = _nearest_paths(path, folders)
     if not part:
         must_be = "a folder, a .safetensors file, or `base+adapter`"
@@ -94,13 +153,11 @@ def _refusal(part: str, folders: Sequence[Path], where: str | None) -> MergingEr
         return CheckpointError(
             f"{path} is a local folder or file, and those have no revisions", where=where, fix=f"write {path!r}"
         )
-    if hub and _existing(hub["owner"], folders) is None:
-        return CheckpointError(
-            f"{part} is neither a file nor a folder here; pulling from the Hub comes later",
-            where=where,
-            must_be="a folder or file on this machine",
-            fix="download it and give the folder" + (f"; nearest here: {', '.join(close)}" if close else ""),
-        )
+    if is_explicit(part):
+        must_be = "hf://owner/name, or hf://owner/name@revision"
+        return CheckpointError(f"{part!r} names no repository on the Hub", where=where, must_be=must_be)
+    if parse_hub_name(part):
+        close.append(f"hf://{part} if it is on the Hub")
     return CheckpointError(
         f"there is no file or folder {path}",
         where=where,

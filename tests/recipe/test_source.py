@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from merging.errors import MergingError, Problems
+from merging.hub.names import HubName
 from merging.recipe.source import Source, find_source, open_source
 
 
@@ -53,13 +54,10 @@ def test_a_home_folder_is_expanded(folder: Path, monkeypatch: pytest.MonkeyPatch
     [
         ("modle", ["no file or folder modle", "nearest: model"]),
         ("other/deap", ["no file or folder other/deap", "nearest: other/deep"]),
-        ("ohter/deep", ["pulling from the Hub", "nearest here: other"]),
         ("./org/name/x", ["no file or folder"]),
-        (
-            "meta-llama/Llama-3.1-8B",
-            ["neither a file nor a folder here; pulling from the Hub comes later", "download it"],
-        ),
-        ("meta-llama/Llama-3.1-8B@main", ["pulling from the Hub comes later"]),
+        ("other/deep@main", ["other/deep is a local folder or file, and those have no revisions"]),
+        ("other/new", ["no file or folder other/new", "hf://other/new if it is on the Hub"]),
+        ("hf://", ["names no repository on the Hub", "hf://owner/name"]),
         ("model@main", ["model is a local folder or file, and those have no revisions", "write 'model'"]),
         ("model@main@v1", ["names more than one revision"]),
         ("a+model+b", ["names more than one adapter"]),
@@ -76,6 +74,15 @@ def test_what_cannot_be_opened_says_why(folder: Path, text: str, words: list[str
     for piece in words:
         assert piece in str(caught.value)
     assert caught.value.where == "math.yaml line 3"
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_no_path_here_is_a_repository_on_the_hub() -> None:
+    assert find_source("meta-llama/Llama-3.1-8B") == Source(HubName("meta-llama/Llama-3.1-8B"))
+    assert find_source("owner/name@v1.0") == Source(HubName("owner/name", "v1.0"))
+    assert find_source("hf://other/deep") == Source(HubName("other/deep"))
+    assert find_source("owner/name+owner/lora@main") == Source(HubName("owner/name"), HubName("owner/lora", "main"))
+    assert find_source("model+owner/lora") == Source(Path("model"), HubName("owner/lora"))
 
 
 def test_a_base_and_an_adapter_that_are_both_missing_are_reported_together(folder: Path) -> None:

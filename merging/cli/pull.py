@@ -1,0 +1,39 @@
+"""`merging pull`: fetch a checkpoint from the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from merging.errors import HubError
+
+
+@click.command()
+@click.argument("name", metavar="OWNER/NAME[@REVISION]")
+@click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
+def pull(name: str, folder: Path | None) -> None:
+    """Fetch the weights, configs and tokenizer of a repository, every large file checked by its SHA-256.
+
+    Into FOLDER, or into the Hub's cache without one, where recipes that name the repository find it. Nothing is
+    fetched twice: an interrupted pull goes on. Code and pickles are left out.
+
+    \b
+    Example:
+      merging pull mistralai/Mistral-7B-v0.1@main models/mistral
+    """
+    from merging.hub.client import Hub
+    from merging.hub.names import parse_hub_name
+    from merging.hub.pull import pull as fetch
+    from merging.hub.pull import wanted_files
+    from merging.planning.explain import readable
+
+    named = parse_hub_name(name)
+    if named is None:
+        must_be = "owner/name, or owner/name@revision"
+        raise HubError(f"{name!r} names no repository on the Hub", must_be=must_be)
+    hub = Hub.from_environment()
+    pinned = hub.pin(named)
+    size = sum(pinned.files[path].size for path in wanted_files(pinned))
+    click.echo(f"{pinned}: {readable(size)} in {len(wanted_files(pinned))} files", err=True)
+    click.echo(fetch(hub, pinned, folder))

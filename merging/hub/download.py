@@ -1,0 +1,135 @@
+"""Whole files from a repository: by Xet where the Hub offers it, else without; checked by their SHA-256."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from hashlib import file_digest
+from pathlib import Path
+from threading import Lock
+from typing import Any, TypeVar
+
+from merging.errors import HubError
+from merging.hub.client import Hub, Pinned, RemoteFile, cached_file, told
+
+T = TypeVar("T")
+_without = Lock()
+# Files fetched at the same time.
+TOGETHER = 4
+
+
+def download(hub: Hub, pinned: Pinned, path: str, folder: Path | None = None) -> Path:
+    """A file of a pinned repository, in the cache or in a folder; what is there already is not fetched again.
+
+    A freshly fetched large file must have the SHA-256 that the Hub told. Raises HubError.
+    """
+    file = pinned.files[path]
+    held = cached_file(pinned, path) if folder is None else _held(folder / path, file)
+    if held:
+        return held
+    if hub.offline:
+        raise HubError(
+            f"the cache holds no {path} of {pinned}", fix="unset HF_HUB_OFFLINE, or fetch it with `merging pull`"
+        )
+    fetched = without_xet_if_needed(lambda: _fetched(hub, pinned, path, folder), f"{path} of {pinned}")
+    if file.sha256 and _sha256(fetched) != file.sha256:
+        # In the cache the name is a link to the content: both have to go, or the next run would take it for good.
+        fetched.resolve().unlink(missing_ok=True)
+        fetched.unlink(missing_ok=True)
+        raise HubError(
+            f"{path} of {pinned} arrived with other content than the Hub told",
+            must_be=f"SHA-256 {file.sha256}",
+            fix="run the same command again; if it stays so, the Hub or a proxy on the way is at fault",
+        )
+    return fetched
+
+
+def download_all(hub: Hub, pinned: Pinned, paths: Iterable[str], folder: Path | None = None) -> dict[str, Path]:
+    """Several files, some at the same time; by their names in the repository. Raises the first HubError."""
+    names = list(paths)
+    with ThreadPoolExecutor(TOGETHER) as threads:
+        return dict(zip(names, threads.map(lambda name: download(hub, pinned, name, folder), names), strict=True))
+
+
+def without_xet_if_needed(attempt: Callable[[], T], what: str) -> T:
+    """What `attempt` returns; when it fails in Xet, what it returns without. Raises HubError."""
+    try:
+        return attempt()
+    except Exception as error:
+        if not _is_xet(error):
+            raise told(error, what) from None
+        reason = type(error).__name__
+    warnings.warn(f"Xet failed for {what} ({reason}); going on without it", stacklevel=2)
+    try:
+        with xet_disabled():
+            return attempt()
+    except Exception as error:
+        raise told(error, what) from None
+
+
+@contextmanager
+def xet_disabled() -> Iterator[None]:
+    """Have the client use plain HTTP; what other threads fetch meanwhile goes the same way."""
+    from huggingface_hub import constants
+
+    with _without:
+        before = constants.HF_HUB_DISABLE_XET
+        constants.HF_HUB_DISABLE_XET = True
+        try:
+            yield
+        finally:
+            constants.HF_HUB_DISABLE_XET = before
+
+
+def _is_xet(error: BaseException) -> bool:
+    """Whether an error came out of Xet: its own kinds, its addresses, or the bare ones of its bindings."""
+    from huggingface_hub import constants, errors
+
+    if constants.HF_HUB_DISABLE_XET:
+        return False
+    told_by = type(error).__module__.split(".")[0] == "hf_xet" or isinstance(error, errors.XetDownloadError)
+    return told_by or "xet" in str(error).lower() or type(error) in (RuntimeError, ConnectionError)
+
+
+def _fetched(hub: Hub, pinned: Pinned, path: str, folder: Path | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return Path(
+        hf_hub_download(
+            pinned.repository,
+            path,
+            revision=pinned.commit,
+            endpoint=hub.endpoint,
+            token=hub.token or False,
+            local_dir=folder,
+            library_name="merging",
+            tqdm_class=_silent(),
+        )
+    )
+
+
+def _silent() -> Any:
+    """A progress bar that shows nothing: progress is ours to show."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Silent(tqdm):  # type: ignore[type-arg,misc,unused-ignore]
+        """No bar."""
+
+        def __init__(self, *arguments: Any, **settings: Any):
+            super().__init__(*arguments, **{**settings, "disable": True})  # type: ignore[no-untyped-call]
+
+    return Silent
+
+
+def _held(path: Path, file: RemoteFile) -> Path | None:
+    """A file that an earlier run fetched into a folder, if its content is right."""
+    if not path.is_file() or path.stat().st_size != file.size:
+        return None
+    return path if file.sha256 is None or _sha256(path) == file.sha256 else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()

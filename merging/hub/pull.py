@@ -1,0 +1,64 @@
+"""Fetching a repository: an adapter for a merge, or a whole checkpoint into a folder of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from merging.checkpoint.folders import ADAPTER, SAFETENSORS
+from merging.checkpoint.sidecars import sidecar_names
+from merging.errors import HubError, OutputError
+from merging.hub.client import Hub, Pinned
+from merging.hub.download import download_all
+
+# Adapters beyond this are no adapters.
+ADAPTER_LIMIT = 20 << 30
+_ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+
+def fetch_adapter(hub: Hub, pinned: Pinned) -> Path:
+    """The folder in the cache that holds a repository's LoRA adapter, fetched whole. Raises HubError."""
+    missing = [name for name in (ADAPTER, _ADAPTER_WEIGHTS) if name not in pinned.files]
+    if missing:
+        raise HubError(
+            f"{pinned.repository} is no adapter: it has no {' and no '.join(missing)}",
+            must_be=f"a repository with {ADAPTER} and {_ADAPTER_WEIGHTS}",
+        )
+    if pinned.files[_ADAPTER_WEIGHTS].size > ADAPTER_LIMIT:
+        raise HubError(f"the adapter {pinned.repository} is {pinned.files[_ADAPTER_WEIGHTS].size:,} bytes large")
+    return download_all(hub, pinned, [ADAPTER, _ADAPTER_WEIGHTS])[ADAPTER].parent
+
+
+def wanted_files(pinned: Pinned) -> list[str]:
+    """The files of a repository that make a checkpoint: weights, index, configs and sidecars; never code or pickles."""
+    weights = [path for path in pinned.files if path.endswith((SAFETENSORS, f"{SAFETENSORS}.index.json"))]
+    configs = [path for path in pinned.files if path.endswith(("config.json", "README.md", "LICENSE"))]
+    return sorted({*weights, *configs, *sidecar_names(pinned.files)})
+
+
+def pull(hub: Hub, pinned: Pinned, folder: Path | None) -> Path:
+    """Fetch a checkpoint into a folder, or into the cache where it is None; returns where it lies.
+
+    A folder that holds other files than those of this repository is refused before anything is fetched. Raises
+    HubError, OutputError.
+    """
+    names = wanted_files(pinned)
+    if not any(name.endswith(SAFETENSORS) for name in names):
+        raise HubError(f"{pinned.repository} holds no safetensors weights", must_be="a repository that does")
+    if folder is not None and folder.exists():
+        _refuse_others(folder, names)
+    found = download_all(hub, pinned, names, folder)
+    return folder or found[names[0]].parents[names[0].count("/")]
+
+
+def _refuse_others(folder: Path, names: list[str]) -> None:
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is a file", must_be="a new or empty folder", fix="name another one")
+    held = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    others = sorted(name for name in held if name not in names and not name.startswith(".cache/"))
+    if others:
+        raise OutputError(
+            f"{folder} holds files that are not of this repository",
+            where=", ".join(others[:5]),
+            must_be="a new or empty folder, or one that an earlier `merging pull` of it began",
+            fix="name another folder",
+        )

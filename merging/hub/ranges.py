@@ -1,0 +1,218 @@
+"""A remote file by ranges, with nothing on disk: each answer is checked, broken ones are gone on with or asked anew."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Event, Lock
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from merging.checkpoint.bytes import ByteSource
+from merging.errors import HubError
+from merging.hub.client import PATIENCE, Hub, Pinned, RemoteFile, told
+from merging.hub.pages import PAGE_BYTES, Pages, shared_pages
+
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+# The address has expired, or the storage is busy: another answer may come.
+_STALE = (401, 403, 404, 410)
+_BUSY = (408, 425, 429, 500, 502, 503, 504)
+# No server is believed that wants us to wait longer.
+LONGEST_WAIT = 120.0
+
+
+class _Again(Exception):
+    """An answer that may be better the next time; `stale` asks for a fresh address first."""
+
+    def __init__(self, reason: str, *, stale: bool = False, wait: float | None = None):
+        super().__init__(reason)
+        self.stale = stale
+        self.wait = wait
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """Where a file's bytes are now, and what the storage calls them there once it has said so."""
+
+    url: str
+    ours: bool
+    etags: list[str] = field(default_factory=list)
+
+
+class RangeBytes:
+    """A file of a pinned repository as positional reads over HTTP; its pieces are shared by all readers."""
+
+    def __init__(self, hub: Hub, pinned: Pinned, file: RemoteFile, pages: Pages | None = None):
+        self.size = file.size
+        self._hub = hub
+        self._pinned = pinned
+        self._file = file
+        self._pages = pages or shared_pages()
+        self._key = (hub.endpoint, pinned.repository, pinned.commit, file.path)
+        self._address: _Address | None = None
+        self._asking = Lock()
+
+    def read_into(self, start: int, buffer: memoryview) -> None:
+        """Fill the buffer from position `start`. Raises HubError when the Hub does not give what it promised."""
+        stop = start + len(buffer)
+        for first, last in self._pieces(start, stop):
+            piece = self._pages.get((*self._key, first), last - first, partial(self.fetch, first, last))
+            a, b = max(start, first), min(stop, last)
+            buffer[a - start : b - start] = memoryview(piece)[a - first : b - first]
+
+    def advise(self, start: int, nbytes: int) -> None:
+        """Have the pieces of a range fetched in the background, as far as there is room."""
+        for first, last in self._pieces(start, min(start + nbytes, self.size)):
+            if not self._pages.ask((*self._key, first), last - first, partial(self.fetch, first, last)):
+                return
+
+    def close(self) -> None:
+        """Let go of all pieces."""
+        self._pages.forget(lambda key: isinstance(key, tuple) and key[:-1] == self._key)
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        for first in range(start - start % PAGE_BYTES, stop, PAGE_BYTES):
+            yield first, min(first + PAGE_BYTES, self.size)
+
+    def fetch(self, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) in as few requests as the connection allows, and no others. Raises HubError."""
+        content = bytearray()
+        waits = iter((0.0, *self._hub.waits))
+        while len(content) < stop - start:
+            before = len(content)
+            try:
+                self._receive(start + before, stop, content)
+            except _Again as problem:
+                if problem.stale:
+                    self._address = None
+                # What has arrived is progress, and patience begins anew.
+                waits = iter(self._hub.waits) if len(content) > before else waits
+                wait = next(waits, None)
+                if wait is None:
+                    raise self._refused(str(problem), start, stop) from None
+                Event().wait(min(max(wait, problem.wait or 0.0), LONGEST_WAIT))
+        return bytes(content)
+
+    def _receive(self, start: int, stop: int, content: bytearray) -> None:
+        """One request; what arrives is appended. Raises _Again, and HubError for what no further try would mend."""
+        import httpx2
+        from huggingface_hub.utils._http import get_session
+
+        address = self._located()
+        headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
+        # The token belongs to the endpoint; where its answer leads, the address itself is the permission.
+        headers |= self._hub.headers() if address.ours else {}
+        try:
+            with get_session().stream("GET", address.url, headers=headers, timeout=PATIENCE) as answer:
+                self._judge(answer, address, start, stop)
+                for piece in answer.iter_raw():
+                    if answer.num_bytes_downloaded > stop - start:
+                        raise self._refused("more bytes came than were asked for", start, stop)
+                    content += piece
+            if answer.num_bytes_downloaded < stop - start:
+                raise _Again("the answer ended too early")
+        except httpx2.HTTPError as error:
+            raise _Again(f"{type(error).__name__}: {error}") from None
+
+    def _judge(self, answer: Any, address: _Address, start: int, stop: int) -> None:
+        """Whether an answer's head promises exactly these bytes of this file."""
+        status = answer.status_code
+        if status in _STALE:
+            raise _Again(f"the storage answered {status}", stale=True)
+        if status in _BUSY:
+            later = answer.headers.get("Retry-After", "")
+            raise _Again(f"the storage answered {status}", wait=float(later) if later.isdigit() else None)
+        if status == 200:
+            raise self._refused("the server sent the whole file when a part was asked for", start, stop)
+        told_range = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        if status != 206 or not told_range:
+            raise self._refused(f"the server answered {status} without the range", start, stop)
+        if tuple(map(int, told_range.groups())) != (start, stop - 1, self.size):
+            raise self._refused(f"the server sent {told_range.group()}", start, stop)
+        etag = answer.headers.get("ETag", "").removeprefix("W/")
+        if address.etags and etag != address.etags[0]:
+            raise _Again("the file changed while it was read", stale=True)
+        address.etags.append(etag)
+        del address.etags[1:]
+
+    def _located(self) -> _Address:
+        """The file's address, asked for once; the Hub must mean the file that was pinned. Raises HubError, _Again."""
+        with self._asking:
+            if self._address is None:
+                self._address = self._asked()
+            return self._address
+
+    def _asked(self) -> _Address:
+        from huggingface_hub import errors, get_hf_file_metadata
+
+        what = f"{self._file.path} of {self._pinned}"
+        url = f"{self._hub.endpoint}/{self._pinned.repository}/resolve/{self._pinned.commit}/{quote(self._file.path)}"
+        try:
+            found = get_hf_file_metadata(
+                url, token=self._hub.token or False, endpoint=self._hub.endpoint, timeout=PATIENCE
+            )
+        except errors.HfHubHTTPError as error:
+            if error.response.status_code in _BUSY:
+                raise _Again(f"the Hub answered {error.response.status_code}") from None
+            raise told(error, what) from None
+        except Exception as error:
+            if isinstance(error, ConnectionError) or "Timeout" in type(error).__name__ or _is_network(error):
+                raise _Again(f"{type(error).__name__}: {error}") from None
+            raise told(error, what) from None
+        if found.size not in (None, self.size) or found.etag not in (None, self._file.identity):
+            raise HubError(
+                f"{what} is not what it was when its repository was listed",
+                must_be=f"{self.size:,} bytes, {self._file.identity}",
+                fix="run the same command again; somebody changed the repository, or a mirror is out of date",
+            )
+        return _Address(found.location, _origin(found.location) == _origin(self._hub.endpoint))
+
+    def _refused(self, reason: str, start: int, stop: int) -> HubError:
+        return HubError(
+            f"bytes {start:,} to {stop:,} of {self._file.path} cannot be had: {told_plainly(reason)}",
+            where=str(self._pinned),
+            fix="run the same command again, or with --fetch shards, which fetches whole files and checks them",
+        )
+
+
+class ExactBytes:
+    """The same file for reading its header: what is asked for is fetched, and not a byte of weights more."""
+
+    def __init__(self, ranges: RangeBytes):
+        self.size = ranges.size
+        self._ranges = ranges
+
+    def read_into(self, start: int, buffer: memoryview) -> None:
+        """Fill the buffer from position `start`. Raises HubError."""
+        buffer[:] = self._ranges.fetch(start, start + len(buffer))
+
+    def advise(self, start: int, nbytes: int) -> None:
+        """Nothing is fetched ahead."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def told_plainly(reason: str) -> str:
+    """A reason without secrets, fit for a message."""
+    from merging.hub.redact import redacted
+
+    return redacted(reason)[:300]
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
+def _is_network(error: Exception) -> bool:
+    import httpx2
+
+    return isinstance(error, httpx2.TransportError)
+
+
+def ranged(hub: Hub, pinned: Pinned, path: str) -> ByteSource:
+    """A file of a pinned repository by ranges."""
+    return RangeBytes(hub, pinned, pinned.files[path])
