@@ -86,7 +86,7 @@ class Hub:
         api = self.api()
         try:
             # Also notes in the cache what the revision is now, for when there is no connection.
-            commit = str(api.resolve_revision(name.repository, revision=name.revision))
+            commit = api.resolve_revision(name.repository, revision=name.revision).resolved
             found = api.model_info(name.repository, revision=commit, files_metadata=True, timeout=PATIENCE)
         except Exception as error:
             raise told(error, str(name)) from None
@@ -146,9 +146,10 @@ def _cached(name: HubName) -> Pinned:
     from huggingface_hub.file_download import repo_folder_name
 
     try:
-        commit = str(HfApi().resolve_revision(name.repository, revision=name.revision, local_files_only=True))
+        found = HfApi().resolve_revision(name.repository, revision=name.revision, local_files_only=True)
     except Exception as error:
         raise told(error, f"{name}, of which the cache holds nothing") from None
+    commit = found.resolved
     home = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name.repository, repo_type="model")
     snapshot = home / "snapshots" / commit
     files = {}
