@@ -67,6 +67,10 @@ class HubError(MergingError):
     """The Hub: a repository or file that is not there or not as told, a connection, a right."""
 
 
+class HubWarning(UserWarning):
+    """Something about the Hub that a person should know and that stops nothing."""
+
+
 class OutputError(MergingError):
     """The target folder, disk space, or a plan that does not fit the memory."""
 

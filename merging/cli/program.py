@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -25,10 +27,10 @@ from merging.cli.pull import pull
 from merging.cli.run import run
 from merging.cli.schema import schema
 from merging.cli.sweep import sweep
-from merging.cli.text import show_error
+from merging.cli.text import show_error, show_warning
 from merging.cli.ui import ui
 from merging.cli.verify import verify
-from merging.errors import MergingError
+from merging.errors import HubWarning, MergingError
 
 FAULT, INTERRUPTED = 70, 130
 
@@ -86,9 +88,23 @@ for _command in (
     program.add_command(_command)
 
 
+def _show_warnings() -> None:
+    """Have our own warnings shown as all others that the program gives, without a place in its source."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, HubWarning):
+            show_warning(str(message))
+        else:
+            shown(message, category, *place, **more)
+
+    warnings.showwarning = show
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _show_warnings()
     sys.exit(_outcome(given, debug="--debug" in given[:1]))
 
 

@@ -167,6 +167,8 @@ def told(error: Exception, what: str) -> HubError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, HubError):
         return error
+    if isinstance(error, errors.RevisionResolutionError) and isinstance(error.__cause__, Exception):
+        return told(error.__cause__, what)
     if isinstance(error, errors.GatedRepoError):
         return HubError(
             f"{what} is gated, and this account has no access to it",

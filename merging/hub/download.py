@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from hashlib import file_digest
+from hashlib import file_digest, sha1
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from merging.errors import HubError
+from merging.errors import HubError, HubWarning
 from merging.hub.client import Hub, Pinned, RemoteFile, cached_file, told
 
 T = TypeVar("T")
@@ -26,15 +26,15 @@ def download(hub: Hub, pinned: Pinned, path: str, folder: Path | None = None) ->
     A freshly fetched large file must have the SHA-256 that the Hub told. Raises HubError.
     """
     file = pinned.files[path]
-    held = cached_file(pinned, path) if folder is None else _held(folder / path, file)
-    if held:
+    held = cached_file(pinned, path) if folder is None else folder / path
+    if held and (folder is None or is_held(held, file)):
         return held
     if hub.offline:
         raise HubError(
             f"the cache holds no {path} of {pinned}", fix="unset HF_HUB_OFFLINE, or fetch it with `merging pull`"
         )
     fetched = without_xet_if_needed(lambda: _fetched(hub, pinned, path, folder), f"{path} of {pinned}")
-    if file.sha256 and _sha256(fetched) != file.sha256:
+    if file.sha256 and not is_held(fetched, file):
         # In the cache the name is a link to the content: both have to go, or the next run would take it for good.
         fetched.resolve().unlink(missing_ok=True)
         fetched.unlink(missing_ok=True)
@@ -61,7 +61,7 @@ def without_xet_if_needed(attempt: Callable[[], T], what: str) -> T:
         if not _is_xet(error):
             raise told(error, what) from None
         reason = type(error).__name__
-    warnings.warn(f"Xet failed for {what} ({reason}); going on without it", stacklevel=2)
+    warnings.warn(f"Xet failed for {what} ({reason}); going on without it", HubWarning, stacklevel=2)
     try:
         with xet_disabled():
             return attempt()
@@ -123,11 +123,13 @@ def _silent() -> Any:
     return Silent
 
 
-def _held(path: Path, file: RemoteFile) -> Path | None:
-    """A file that an earlier run fetched into a folder, if its content is right."""
+def is_held(path: Path, file: RemoteFile) -> bool:
+    """Whether a local file has a repository file's content: by SHA-256, or as git digests a small one."""
     if not path.is_file() or path.stat().st_size != file.size:
-        return None
-    return path if file.sha256 is None or _sha256(path) == file.sha256 else None
+        return False
+    if file.sha256:
+        return _sha256(path) == file.sha256
+    return sha1(b"blob %d\0" % file.size + path.read_bytes()).hexdigest() == file.blob
 
 
 def _sha256(path: Path) -> str:

@@ -8,7 +8,7 @@ from merging.checkpoint.folders import ADAPTER, SAFETENSORS
 from merging.checkpoint.sidecars import sidecar_names
 from merging.errors import HubError, OutputError
 from merging.hub.client import Hub, Pinned
-from merging.hub.download import download_all
+from merging.hub.download import download_all, is_held
 
 # Adapters beyond this are no adapters.
 ADAPTER_LIMIT = 20 << 30
@@ -45,12 +45,12 @@ def pull(hub: Hub, pinned: Pinned, folder: Path | None) -> Path:
     if not any(name.endswith(SAFETENSORS) for name in names):
         raise HubError(f"{pinned.repository} holds no safetensors weights", must_be="a repository that does")
     if folder is not None and folder.exists():
-        _refuse_others(folder, names)
+        _refuse_others(folder, pinned, names)
     found = download_all(hub, pinned, names, folder)
     return folder or found[names[0]].parents[names[0].count("/")]
 
 
-def _refuse_others(folder: Path, names: list[str]) -> None:
+def _refuse_others(folder: Path, pinned: Pinned, names: list[str]) -> None:
     if not folder.is_dir():
         raise OutputError(f"{folder} is a file", must_be="a new or empty folder", fix="name another one")
     held = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
@@ -61,4 +61,13 @@ def _refuse_others(folder: Path, names: list[str]) -> None:
             where=", ".join(others[:5]),
             must_be="a new or empty folder, or one that an earlier `merging pull` of it began",
             fix="name another folder",
+        )
+    files = [pinned.files[name] for name in names if (folder / name).exists()]
+    changed = [file.path for file in files if not is_held(folder / file.path, file)]
+    if changed:
+        raise OutputError(
+            f"{folder} holds files that differ from those of {pinned}",
+            where=", ".join(changed[:5]),
+            must_be="as the repository has them: they would be overwritten",
+            fix="delete or move them, or name another folder",
         )

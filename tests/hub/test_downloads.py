@@ -1,0 +1,164 @@
+"""Whole files: by Xet and without, pulled into a folder, gone on with after an interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from merging.errors import HubError, HubWarning, MergingError, OutputError
+from merging.hub.checkpoint import open_repository
+from merging.hub.names import HubName
+from merging.hub.pull import pull
+from merging.hub.scratch import Scratch
+from tests import tiny
+from tests.hub.server import Fault, HubServer
+from tests.remote import cache, client, folder_files, server
+
+__all__ = ["cache", "server"]
+
+NAME = HubName("tester/model")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    tensors, config = tiny.llama(layers=2)
+    return tiny.write(tmp_path / "model", tensors, config, shards=2)
+
+
+@pytest.fixture
+def xet_server(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    assert not cache.exists()
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    with HubServer(tmp_path, xet=True) as running:
+        yield running
+
+
+def asked_xet(server: HubServer) -> bool:
+    return any("xet-read-token" in request.path for request in server.requests)
+
+
+def test_a_pulled_folder_holds_the_files_of_the_repository(server: HubServer, model: Path, tmp_path: Path) -> None:
+    files = folder_files(model)
+    server.add("tester/model", {**files, "modeling.py": b"import os", "pytorch_model.bin": b"x" * 20})
+    hub = client(server)
+    folder = pull(hub, hub.pin(NAME), tmp_path / "pulled")
+    held = {name: path.read_bytes() for name, path in folder_files(folder).items() if not name.startswith(".cache/")}
+    assert held == {name: path.read_bytes() for name, path in files.items()}
+
+
+def test_pulling_again_fetches_only_what_is_missing(server: HubServer, model: Path, tmp_path: Path) -> None:
+    server.add("tester/model", folder_files(model))
+    hub = client(server)
+    folder = pull(hub, hub.pin(NAME), tmp_path / "pulled")
+    first = min(folder.glob("*.safetensors"))
+    first.unlink()
+    before = len(server.requests)
+    pull(hub, hub.pin(NAME), folder)
+    fetched = [r.path for r in server.requests[before:] if r.origin == "cdn" and r.method == "GET"]
+    assert len(fetched) == 1
+    assert first.read_bytes() == (model / first.name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model-00002-of-00002.safetensors"])
+def test_a_file_that_somebody_changed_is_not_overwritten(
+    server: HubServer, model: Path, tmp_path: Path, name: str
+) -> None:
+    server.add("tester/model", folder_files(model))
+    hub = client(server)
+    folder = pull(hub, hub.pin(NAME), tmp_path / "pulled")
+    changed = bytearray((folder / name).read_bytes())
+    changed[-2] ^= 1
+    (folder / name).write_bytes(changed)
+    with pytest.raises(OutputError, match="differ from those of") as caught:
+        pull(hub, hub.pin(NAME), folder)
+    assert caught.value.where == name
+    assert (folder / name).read_bytes() == changed
+
+
+def test_a_folder_of_something_else_is_left_alone(server: HubServer, model: Path, tmp_path: Path) -> None:
+    server.add("tester/model", folder_files(model))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    hub = client(server)
+    with pytest.raises(OutputError, match="holds files that are not of this repository"):
+        pull(hub, hub.pin(NAME), tmp_path / "mine")
+    assert [each.name for each in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_files_come_by_xet_where_the_hub_offers_it(xet_server: HubServer, model: Path, tmp_path: Path) -> None:
+    xet_server.add("tester/model", folder_files(model))
+    hub = client(xet_server)
+    folder = pull(hub, hub.pin(NAME), tmp_path / "pulled")
+    assert asked_xet(xet_server)
+    for file in model.glob("*.safetensors"):
+        assert (folder / file.name).read_bytes() == file.read_bytes()
+
+
+def test_where_xet_fails_the_file_comes_without_it_and_that_is_said(
+    xet_server: HubServer, model: Path, tmp_path: Path
+) -> None:
+    xet_server.add("tester/model", folder_files(model))
+    xet_server.fail(Fault("GET", "xet-read-token", status=404, times=99))
+    hub = client(xet_server)
+    with pytest.warns(HubWarning, match="Xet failed for .*; going on without it"):
+        folder = pull(hub, hub.pin(NAME), tmp_path / "pulled")
+    for file in model.glob("*.safetensors"):
+        assert (folder / file.name).read_bytes() == file.read_bytes()
+    assert not constants.HF_HUB_DISABLE_XET
+
+
+def test_ranges_of_files_in_xet_come_over_http(xet_server: HubServer, model: Path) -> None:
+    xet_server.add("tester/model", folder_files(model))
+    opened = open_repository(NAME, client(xet_server), "ranges")
+    local = open_repository(NAME, client(xet_server), "snapshot")
+    assert all(opened.read(name).equal(local.read(name)) for name in local.specs)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"README.md": b"empty"}, "holds no safetensors weights"),
+        ({"adapter_config.json": b"{}"}, "holds no safetensors weights"),
+        ({"unet/model.safetensors": b"x" * 99}, "at its top, only in unet"),
+        ({"model.safetensors.index.json": b'{"weight_map": {"a": "gone.safetensors"}}'}, "shards are missing: gone"),
+    ],
+)
+def test_a_repository_without_usable_weights_says_so(server: HubServer, files: dict[str, bytes], words: str) -> None:
+    server.add("tester/model", files)
+    with pytest.raises(MergingError, match=words):
+        open_repository(NAME, client(server), "ranges")
+
+
+def test_an_unreachable_hub_says_how_to_go_on() -> None:
+    from merging.hub.client import Hub
+
+    with pytest.raises(HubError, match="cannot reach the Hub") as caught:
+        open_repository(NAME, Hub("http://127.0.0.1:9", None, waits=()), "ranges")
+    assert "HF_HUB_OFFLINE=1" in str(caught.value.fix)
+
+
+def test_a_token_is_not_sent_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    from merging.hub.client import Hub
+
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.example")
+    monkeypatch.setenv("HF_TOKEN", "hf_secretsecret")
+    with pytest.raises(HubError, match="without encryption") as caught:
+        Hub.from_environment()
+    assert "hf_secretsecret" not in str(caught.value)
+    assert "hf_secretsecret" not in repr(Hub("https://hub.example", "hf_secretsecret"))
+
+
+def test_a_killed_programs_scratch_is_cleared_away_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    mine = Scratch(tmp_path)
+    (mine.folder / "shard").write_bytes(b"x")
+    left = tmp_path / "left"
+    left.mkdir()
+    (left / "shard").write_bytes(b"x")
+    other = Scratch(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([mine.folder, other.folder])
+    mine.remove()
+    other.remove()
+    assert list(tmp_path.iterdir()) == []
