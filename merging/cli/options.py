@@ -17,6 +17,14 @@ recipe_argument = click.argument("recipe", metavar="RECIPE", type=click.Path(dir
 workers_option = click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads; default: all cores.")
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print results and errors only.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what OUT holds.")
+fetch_option = click.option(
+    "--fetch",
+    type=click.Choice(get_args(Fetch)),
+    default="snapshot",
+    show_default=True,
+    help="Bytes of models on the Hub: whole files kept in the cache, whole files one after another, or ranges with "
+    "nothing on disk.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
@@ -47,14 +55,7 @@ def planning_options(command: Command) -> Command:
         click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda, cuda:1."),
         click.option("--lenient", is_flag=True, help="List unknown keys of the recipe and go on without them."),
         click.option("--allow-pickle", is_flag=True, help="Read .bin and .pt files, through a restricted unpickler."),
-        click.option(
-            "--fetch",
-            type=click.Choice(get_args(Fetch)),
-            default="snapshot",
-            show_default=True,
-            help="Bytes of models on the Hub: whole files kept in the cache, whole files one after another, or ranges "
-            "with nothing on disk.",
-        ),
+        fetch_option,
         click.option("--allow-unused", is_flag=True, help="Accept inputs and filters that change nothing."),
     )
     for option in reversed(options):

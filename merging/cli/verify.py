@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from merging.cli.options import quiet_option, workers_option
+from merging.cli.options import fetch_option, quiet_option, workers_option
+from merging.hub.fetching import Fetch
 
 
 @click.command()
@@ -14,13 +15,16 @@ from merging.cli.options import quiet_option, workers_option
 @click.option("--all", "everything", is_flag=True, help="Recompute every tensor.")
 @click.option("--sample", type=click.IntRange(min=0), default=16, show_default=True, help="Tensors to recompute.")
 @click.option("--allow-pickle", is_flag=True, help="Read .bin and .pt inputs, through a restricted unpickler.")
+@fetch_option
 @workers_option
 @quiet_option
-def verify(out: Path, everything: bool, sample: int, allow_pickle: bool, workers: int | None, quiet: bool) -> None:
+def verify(
+    out: Path, everything: bool, sample: int, allow_pickle: bool, fetch: Fetch, workers: int | None, quiet: bool
+) -> None:
     """Compare the folder OUT, made by `merging run`, with its own record.
 
     Every tensor's bytes are compared with the ledger; then a sample is merged again from the inputs, which must still
-    be where the recipe says. `--sample 0` only looks at the bytes.
+    be where the recipe says; models on the Hub at the commits that were merged. `--sample 0` only looks at the bytes.
 
     \b
     Example:
@@ -30,7 +34,7 @@ def verify(out: Path, everything: bool, sample: int, allow_pickle: bool, workers
     from merging.engine.verify import Verification, recorded_plan, require_good
     from merging.engine.verify import verify as compare
 
-    plan = recorded_plan(out, allow_pickle=allow_pickle) if everything or sample else None
+    plan = recorded_plan(out, allow_pickle=allow_pickle, fetch=fetch) if everything or sample else None
     events = compare(out, plan, sample=None if everything else sample, workers=workers)
     result = watch(events, quiet=quiet).last
     assert isinstance(result, Verification)

@@ -17,11 +17,13 @@ from merging.engine.execute import stored_digest
 from merging.engine.folder import LEDGER, RECORD, read_record
 from merging.engine.lane import require_device
 from merging.engine.ledger import Row
-from merging.engine.run import Passes
+from merging.engine.passes import Passes
 from merging.errors import MergingError, VerificationError
 from merging.planning.build import plan as make_plan
 from merging.planning.check import STATE
 from merging.planning.plan import Plan
+from merging.recipe.recipe import Recipe
+from merging.recipe.source import at_commits, open_source
 from merging.recipe.text import recipe_from_data
 
 
@@ -63,7 +65,18 @@ def recorded_plan(folder: Path | str, **planning: Any) -> Plan:
     folder = Path(folder)
     record, _ = record_of(folder)
     recipe = recipe_from_data(record["recipe"], file=recorded_file(record, folder))
-    return make_plan(recipe, **planning)
+    return make_plan(recipe, checkpoints=_as_pinned(record, recipe, planning), **planning)
+
+
+def _as_pinned(record: Mapping[str, Any], recipe: Recipe, planning: Mapping[str, Any]) -> dict[str, Checkpoint]:
+    """Models on the Hub at the commits that were merged, wherever their revisions are now; by what the recipe says."""
+    commits = {(each["repository"], each["revision"]): each["commit"] for each in record.get("parents", ())}
+    folder = Path(recipe.file).parent if recipe.file else None
+    reading = {name: planning[name] for name in ("fetch", "allow_pickle") if name in planning}
+    found = {source: at_commits(source, commits) for source in recipe.sources()} if commits else {}
+    return {
+        source: open_source(text, relative_to=folder, **reading) for source, text in found.items() if text != source
+    }
 
 
 def recorded_file(record: Mapping[str, Any], folder: Path) -> str | None:

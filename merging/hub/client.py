@@ -186,20 +186,21 @@ def told(error: Exception, what: str) -> HubError:
         return HubError(f"cannot get {what}: the Hub is not asked in offline mode", fix="unset HF_HUB_OFFLINE")
     if isinstance(error, errors.EntryNotFoundError):
         return HubError(f"there is no such file: {what}")
-    if status == 401:
-        return HubError(
-            f"the Hub does not know the token: {what}", fix="log in again (`hf auth login`), or set HF_TOKEN"
-        )
-    if status == 403:
-        return HubError(f"this token may not: {what}", fix="give a token with the right to read or write it")
-    if status == 429:
-        return HubError(
-            f"the Hub asks us to come later: {what}", fix="wait some minutes and run the same command again"
-        )
     if status is not None:
-        return HubError(f"the Hub answered {status}: {what}", where=redacted(str(error))[:300])
+        return _answered(status, what, str(error))
     return HubError(
         f"cannot reach the Hub: {what}",
         where=redacted(f"{type(error).__name__}: {error}")[:300],
         fix="check the connection; HF_HUB_OFFLINE=1 merges from what the cache holds",
     )
+
+
+def _answered(status: int, what: str, text: str) -> HubError:
+    """What an answer means that the client has no word for."""
+    told_by_status = {
+        401: ("the Hub does not know the token", "log in again with `hf auth login`, or set HF_TOKEN"),
+        403: ("this token may not", "give a token with the right to read or write it"),
+        429: ("the Hub asks to be left alone", "run the same command again in some minutes"),
+    }
+    says, fix = told_by_status.get(status, (f"the Hub answered {status}", None))
+    return HubError(f"{says}: {what}", where=redacted(text)[:300] if fix is None else None, fix=fix)

@@ -9,7 +9,7 @@ own work; `hf://owner/name` never means a path.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,21 @@ def find_source(text: str, *, relative_to: Path | None = None, where: str | None
         raise CheckpointError(f"{text!r} names more than one adapter", where=where, must_be=must_be)
     raise_all([_refusal(part, folders, where) for part in parts if _place(part, folders) is None])
     raise AssertionError("a source whose parts all exist was found above")
+
+
+def at_commits(text: str, commits: Mapping[tuple[str, str], str]) -> str:
+    """A source whose repositories are those of known commits, by (repository, revision); other parts as they are.
+
+    >>> at_commits("owner/base+./lora", {("owner/base", "main"): "0a1b"})
+    'hf://owner/base@0a1b+./lora'
+    """
+
+    def pinned(part: str) -> str:
+        named = parse_hub_name(part)
+        commit = commits.get((named.repository, named.revision or "main")) if named else None
+        return f"hf://{named.repository}@{commit}" if named and commit else part
+
+    return "+".join(pinned(part) for part in text.split("+"))
 
 
 def _place(text: str, folders: Sequence[Path]) -> Place | None:
