@@ -34,8 +34,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "yaml": ("recipe/text.py", "recipe/places.py", "families/"),
     "xxhash": ("checkpoint/", "engine/"),
     "click": ("cli/",),
-    "huggingface_hub": ("hub/", "publish/upload.py"),
+    "huggingface_hub": ("hub/", "publish/"),
     "httpx2": ("hub/ranges.py",),
+    "hf_xet": ("hub/xet.py", "publish/"),
     "rich": ("planning/explain.py", "demo/", "cli/"),
 }
 SLOW_TO_IMPORT = {"torch", "jaxtyping", "numpy", "safetensors", "pydantic", "yaml", "rich"}

@@ -1,8 +1,12 @@
-"""A remote file by ranges, with nothing on disk: each answer is checked, broken ones are gone on with or asked anew."""
+"""A remote file by ranges, with nothing on disk: answers are checked, broken ones gone on with or asked anew.
+
+What is read by Xet is checked there, chunk by chunk; headers come over HTTP, byte for byte as asked.
+"""
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,9 +15,10 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from merging.checkpoint.bytes import ByteSource
-from merging.errors import HubError
+from merging.errors import HubError, HubWarning
 from merging.hub.client import PATIENCE, Hub, Pinned, RemoteFile, told
 from merging.hub.pages import PAGE_BYTES, Pages, shared_pages
+from merging.hub.xet import is_offered, xet_range
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 # The address has expired, or the storage is busy: another answer may come.
@@ -38,6 +43,7 @@ class _Address:
 
     url: str
     ours: bool
+    xet: Any = None
     etags: list[str] = field(default_factory=list)
 
 
@@ -53,6 +59,7 @@ class RangeBytes:
         self._key = (hub.endpoint, pinned.repository, pinned.commit, file.path)
         self._address: _Address | None = None
         self._asking = Lock()
+        self._xet_failed = False
 
     def read_into(self, start: int, buffer: memoryview) -> None:
         """Fill the buffer from position `start`. Raises HubError when the Hub does not give what it promised."""
@@ -77,6 +84,25 @@ class RangeBytes:
             yield first, min(first + PAGE_BYTES, self.size)
 
     def fetch(self, start: int, stop: int) -> bytes:
+        """Bytes [start, stop): by Xet where the Hub offers it and it works, else over HTTP. Raises HubError."""
+        place = None if self._xet_failed else self._xet_place()
+        if is_offered(place):
+            try:
+                return xet_range(self._hub, place, self.size, start, stop)
+            except Exception as error:
+                self._xet_failed = True
+                what = f"{self._file.path} of {self._pinned} ({type(error).__name__})"
+                warnings.warn(f"Xet failed for {what}; going on without it", HubWarning, stacklevel=2)
+        return self.fetch_exactly(start, stop)
+
+    def _xet_place(self) -> Any:
+        """Where Xet has the file; None where it has not, or the Hub cannot say now."""
+        try:
+            return self._located().xet
+        except _Again:
+            return None
+
+    def fetch_exactly(self, start: int, stop: int) -> bytes:
         """Bytes [start, stop) in as few requests as the connection allows, and no others. Raises HubError."""
         content = bytearray()
         waits = iter((0.0, *self._hub.waits))
@@ -167,7 +193,8 @@ class RangeBytes:
                 must_be=f"{self.size:,} bytes, {self._file.identity}",
                 fix="run the same command again; somebody changed the repository, or a mirror is out of date",
             )
-        return _Address(found.location, _origin(found.location) == _origin(self._hub.endpoint))
+        ours = _origin(found.location) == _origin(self._hub.endpoint)
+        return _Address(found.location, ours, found.xet_file_data)
 
     def _refused(self, reason: str, start: int, stop: int) -> HubError:
         return HubError(
@@ -186,7 +213,7 @@ class ExactBytes:
 
     def read_into(self, start: int, buffer: memoryview) -> None:
         """Fill the buffer from position `start`. Raises HubError."""
-        buffer[:] = self._ranges.fetch(start, start + len(buffer))
+        buffer[:] = self._ranges.fetch_exactly(start, start + len(buffer))
 
     def advise(self, start: int, nbytes: int) -> None:
         """Nothing is fetched ahead."""

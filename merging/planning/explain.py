@@ -66,6 +66,7 @@ class Explanation:
     workers: int
     device: str
     warnings: tuple[str, ...]
+    fetched_bytes: int = 0
 
     def data(self) -> dict[str, Any]:
         """The explanation as JSON data."""
@@ -91,6 +92,7 @@ def explain(plan: Plan, *, workers: int | None = None) -> Explanation:
         workers=workers,
         device=plan.device,
         warnings=plan.warnings,
+        fetched_bytes=fetched_bytes(plan, choices),
     )
 
 
@@ -210,6 +212,8 @@ def headlines(explanation: Explanation) -> list[str]:
         f"writes {readable(explanation.written_bytes)}, "
         f"buffers of {readable(explanation.memory_bytes)} for {explanation.workers} workers on {explanation.device}",
     ]
+    if explanation.fetched_bytes:
+        lines.append(f"gets {readable(explanation.fetched_bytes)} from the Hub")
     if explanation.spooled_bytes:
         lines.append(f"keeps {readable(explanation.spooled_bytes)} on disk until the finish")
     for number, each in enumerate(explanation.passes, start=1):

@@ -104,3 +104,10 @@ def test_verify_reads_the_commits_that_were_merged_wherever_the_branches_are_now
     assert call("run", recipe, tmp_path / "again", "--fetch", "ranges").code == 0
     both = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "again")]
     assert both[0] != both[1]
+
+
+def test_explain_says_what_is_fetched(call: Call, hub: HubServer, recipe: Path) -> None:
+    assert hub.requests == []
+    assert "from the Hub" in call("explain", recipe).out
+    whole = json.loads(call("explain", recipe, "--json").out)["fetched_bytes"]
+    assert whole == json.loads(call("check", recipe, "--json").out)["fetched_bytes"] > 0

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from merging.checkpoint.shards import open_checkpoint
 from merging.errors import HubError, HubWarning, MergingError, OutputError
 from merging.hub.checkpoint import open_repository
 from merging.hub.names import HubName
+from merging.hub.pages import shared_pages
 from merging.hub.pull import pull
 from merging.hub.scratch import Scratch
 from tests import tiny
@@ -34,6 +36,7 @@ def xet_server(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
     with HubServer(tmp_path, xet=True) as running:
         yield running
+    shared_pages().forget(lambda _: True)
 
 
 def asked_xet(server: HubServer) -> bool:
@@ -110,11 +113,23 @@ def test_where_xet_fails_the_file_comes_without_it_and_that_is_said(
     assert not constants.HF_HUB_DISABLE_XET
 
 
-def test_ranges_of_files_in_xet_come_over_http(xet_server: HubServer, model: Path) -> None:
+def test_ranges_of_files_in_xet_come_by_xet(xet_server: HubServer, model: Path) -> None:
     xet_server.add("tester/model", folder_files(model))
     opened = open_repository(NAME, client(xet_server), "ranges")
-    local = open_repository(NAME, client(xet_server), "snapshot")
+    headers = [r.served for r in xet_server.requests if "/xorbs/" in r.path]
+    assert headers == []
+    local = open_checkpoint(model)
     assert all(opened.read(name).equal(local.read(name)) for name in local.specs)
+    assert any("/xorbs/" in request.path for request in xet_server.requests)
+
+
+def test_ranges_come_over_http_where_xet_fails(xet_server: HubServer, model: Path) -> None:
+    xet_server.add("tester/model", folder_files(model))
+    opened = open_repository(NAME, client(xet_server), "ranges")
+    xet_server.fail(Fault("GET", "xet-read-token", status=404, times=99))
+    local = open_checkpoint(model)
+    with pytest.warns(HubWarning, match="Xet failed for .*; going on without it"):
+        assert all(opened.read(name).equal(local.read(name)) for name in local.specs)
 
 
 @pytest.mark.parametrize(
