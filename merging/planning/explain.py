@@ -10,6 +10,7 @@ from merging.families.files import spelled
 from merging.methods.declare import find_method
 from merging.planning.choose import Choice, choose, fitting_workers, total
 from merging.planning.plan import Job, Plan, Value
+from merging.planning.remote import fetched_bytes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
