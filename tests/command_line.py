@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import click
 import pytest
 
 from merging.cli import main
+from merging.cli.program import COMMANDS, program
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,12 @@ class Outcome:
 
 
 Call: TypeAlias = Callable[..., Outcome]
+
+
+def commands() -> dict[str, click.Command]:
+    """All commands of the program, by name."""
+    found = {name: program.get_command(click.Context(program), name) for name in COMMANDS}
+    return {name: command for name, command in found.items() if command is not None}
 
 
 def caller(capsys: pytest.CaptureFixture[str], *command: str) -> Call:

@@ -16,10 +16,11 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from merging.cli.program import COMMANDS
 from merging.cli.text import printable, size
 from merging.methods.declare import all_methods
 from tests import tiny
-from tests.command_line import Call, caller
+from tests.command_line import Call, caller, commands
 from tests.syntax import ROOT
 
 # Shape checks import torch; a user's process has none.
@@ -247,3 +248,19 @@ def test_the_demo_leaves_a_merge_that_verifies_and_says_how_to_go_on(call: Call,
     assert "base" in shown.out
     assert f"merging verify {tmp_path / 'demo'}" in shown.out
     assert call("verify", tmp_path / "demo").code == 0
+
+
+def test_every_command_is_there_and_does_what_the_list_says() -> None:
+    found = commands()
+    assert list(found) == list(COMMANDS)
+    for name, command in found.items():
+        assert command.name == name
+        assert (command.help or "").split()[0] == COMMANDS[name].split()[0]
+
+
+def test_only_the_command_that_is_called_is_imported() -> None:
+    code = "import sys; from merging.cli.program import main\ntry: main(['schema'])\nexcept SystemExit: pass\n"
+    code += "print([m for m in sys.modules if m.startswith('merging.cli.')], file=sys.stderr)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert "merging.cli.schema" in told
+    assert "merging.cli.jobs" not in told

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from merging.cli import main
-from merging.cli.program import program
 from merging.recipe.text import read_recipe
+from tests.command_line import commands
 from tests.syntax import ROOT, sources
 
 README = (ROOT / "README.md").read_text()
@@ -32,11 +32,11 @@ def test_every_recipe_of_the_readme_is_read(text: str) -> None:
 
 def test_the_readme_names_every_command_and_no_other() -> None:
     listed = set(re.findall(r"^\| `merging (\w+)", README, re.MULTILINE))
-    assert listed == set(program.commands)
+    assert listed == set(commands())
 
 
 def test_every_option_of_the_documents_exists() -> None:
-    known = {spelling for command in program.commands.values() for knob in command.params for spelling in knob.opts}
+    known = {spelling for command in commands().values() for knob in command.params for spelling in knob.opts}
     for command in re.findall(r"`merging \w+ ([^`]*)`|`(--[^`]*)`", README):
         for option in re.findall(r"--[a-z-]+", "".join(command)):
             assert option in known | {"--help"}, option

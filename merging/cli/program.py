@@ -6,40 +6,61 @@ Exit codes: 0 done; 1 a problem in the recipe, the checkpoints or the output; 2 
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from keyword import iskeyword
 from typing import Any
 
 import click
 
-from merging.cli.check import check
-from merging.cli.continuing import continue_
-from merging.cli.demo import demo
-from merging.cli.diagnose import diagnose
-from merging.cli.explain import explain
-from merging.cli.inspect import inspect
-from merging.cli.jobs import jobs
-from merging.cli.methods import methods
-from merging.cli.pull import pull
-from merging.cli.run import run
-from merging.cli.schema import schema
-from merging.cli.sweep import sweep
 from merging.cli.text import show_error, show_warning
-from merging.cli.ui import ui
-from merging.cli.verify import verify
 from merging.errors import HubWarning, MergingError
 
 FAULT, INTERRUPTED = 70, 130
 
 
-class _InOrder(click.Group):
-    """A group whose commands are listed as they were added: in the order in which one needs them."""
+# In the order in which one needs them: what a command does, and its module where it is not called so. Only the command
+# that is asked for is imported.
+COMMANDS = {
+    "run": "Merge what RECIPE names into the folder OUT.",
+    "check": "Find everything in RECIPE that would fail, all at once.",
+    "explain": "Show what RECIPE will do: passes, bytes, memory, tensors.",
+    "verify": "Compare the folder OUT, made by `merging run`, with its record.",
+    "continue": "Add MODEL to the finished merge in OUT.",
+    "jobs": "List merges, running and past; start, follow, cancel, resume them.",
+    "sweep": "Merge RECIPE at every point of a grid and score each merge.",
+    "inspect": "List what the checkpoint at PATH holds: tensors, shapes, layers.",
+    "diagnose": "Compare fine-tunes: what they share and where they clash.",
+    "pull": "Fetch a checkpoint from the Hub.",
+    "push": "Put a finished merge on the Hub, with a model card.",
+    "methods": "List the merge methods, or explain the one called NAME.",
+    "demo": "Merge and score the bundled models with every method.",
+    "schema": "Print the JSON Schema of recipes.",
+    "ui": "Open the workbench in a browser.",
+}
+_MODULES = {"continue": "continuing"}
+
+
+class _Commands(click.Group):
+    """The commands, each imported when it is called."""
 
     def list_commands(self, _: click.Context) -> list[str]:
-        return list(self.commands)
+        return list(COMMANDS)
+
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"merging.cli.{_MODULES.get(name, name)}")
+        found: click.Command = getattr(module, name if name.isidentifier() and not iskeyword(name) else f"{name}_")
+        return found
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
@@ -53,7 +74,7 @@ def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
         ctx.exit()
 
 
-@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 @click.option("--debug", is_flag=True, help="Show where in the program an error comes from.")
 def program(debug: bool) -> None:
@@ -67,25 +88,6 @@ def program(debug: bool) -> None:
       merging verify merged/                recompute a sample and compare
     """
     # `main` looks for --debug itself: it must know it when the arguments cannot be parsed.
-
-
-for _command in (
-    run,
-    check,
-    explain,
-    verify,
-    continue_,
-    jobs,
-    sweep,
-    inspect,
-    diagnose,
-    pull,
-    methods,
-    demo,
-    schema,
-    ui,
-):
-    program.add_command(_command)
 
 
 def _show_warnings() -> None:

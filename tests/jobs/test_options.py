@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from merging.cli.program import program
 from merging.cli.text import size
 from merging.errors import MergingError, Problems
 from merging.jobs.options import checked_options
+from tests.command_line import commands
 
 
 def test_sizes_are_those_of_the_command_line() -> None:
@@ -34,7 +34,7 @@ def test_everything_wrong_is_said_at_once_with_the_nearest_option() -> None:
 
 
 def test_every_option_of_a_job_is_one_of_run() -> None:
-    known = {name for option in program.commands["run"].params for name in option.opts}
+    known = {name for option in commands()["run"].params for name in option.opts}
     for name in ("--memory=1GB", "--shard-size=1GB", "--device=cpu", "--workers=1", "--lenient", "--allow-pickle"):
         checked_options([name])
         assert name.partition("=")[0] in known
