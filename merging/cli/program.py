@@ -36,7 +36,7 @@ COMMANDS = {
     "inspect": "List what the checkpoint at PATH holds: tensors, shapes, layers.",
     "diagnose": "Compare fine-tunes: what they share and where they clash.",
     "pull": "Fetch a checkpoint from the Hub.",
-    "push": "Put a finished merge on the Hub, with a model card.",
+    "push": "Publish a finished merge on the Hub, with a model card.",
     "methods": "List the merge methods, or explain the one called NAME.",
     "demo": "Merge and score the bundled models with every method.",
     "schema": "Print the JSON Schema of recipes.",
