@@ -81,7 +81,7 @@ def diagnose(
     known = recall(folder, fingerprint, locations[0], locations[1:])
     if known is not None:
         return known
-    wish = _plan(opened, options)
+    wish = plan_together(opened, options)
     jobs = [job for job in wish.jobs if job.rule == "merge" and job.counted]
     sums = _Pass(wish, jobs, _fitting(len(opened), memory, workers), watch).sums()
     diagnosis = Diagnosis(
@@ -147,7 +147,7 @@ def _require_memory(inputs: int, memory: int) -> None:
         )
 
 
-def _plan(opened: Sequence[Checkpoint], options: Mapping[str, Any]) -> Plan:
+def plan_together(opened: Sequence[Checkpoint], options: Mapping[str, Any]) -> Plan:
     """The plan of a merge of these models: it says which tensors go together, or what does not fit."""
     keys: list[str] = []
     for model in opened:

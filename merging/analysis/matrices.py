@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TypeAlias
 
-from merging.analysis.diagnose import Model, Watch, open_inputs
+from merging.analysis.diagnose import Model, Watch, open_inputs, plan_together
 from merging.analysis.names import short_names
 from merging.analysis.table import Measurement, Table
 from merging.checkpoint.tensors import Checkpoint
@@ -17,10 +17,9 @@ from merging.families.family import recognise
 from merging.lazy import Float, Tensor, torch
 from merging.methods.application import by_matrix
 from merging.methods.declare import is_matrix
-from merging.planning.build import GiB, plan
+from merging.planning.build import GiB
 from merging.planning.choose import usual_workers
 from merging.planning.plan import Job, Plan
-from merging.recipe.recipe import ModelEntry, Recipe
 
 FLOAT64_BYTES = 8
 
@@ -92,12 +91,8 @@ def planned_together(models: Sequence[Model], base: Model) -> tuple[Plan, tuple[
     What only some models have beyond the base is left out. Raises what does not fit.
     """
     opened = open_inputs(models, base)
-    locations = [checkpoint.location for checkpoint in opened]
-    # A recipe takes models of one name for one model.
-    keys = [name if name not in locations[:i] else f"{name} ({i})" for i, name in enumerate(locations)]
-    entries = tuple(map(ModelEntry, keys[1:]))
-    recipe = Recipe("task_arithmetic", entries, base_model=keys[0], extra_tensors="drop")
-    return plan(recipe, checkpoints=dict(zip(keys, opened, strict=True))), short_names(locations[1:])
+    names = short_names([checkpoint.location for checkpoint in opened[1:]])
+    return plan_together(opened, {"extra_tensors": "drop"}), names
 
 
 def _wanted(jobs: Sequence[Job], largest: int | None) -> list[Job]:

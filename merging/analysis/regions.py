@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import NamedTuple
 
+from merging.analysis.blocks import Part, part_of
 from merging.analysis.diagnosis import Diagnosis, Placed
 from merging.analysis.measures import Sums
 
-_WORDS = {
-    "attention": ("attn", "attention"),
-    "MLPs": ("mlp", "ffn", "feed_forward", "expert", "moe", "fc", "router", "intermediate"),
-    "norms": ("norm", "ln_"),
-    "embeddings": ("embed", "wte", "wpe"),
-    "output head": ("head", "classifier", "pooler"),
+# Parts as a person says them.
+SPOKEN: Mapping[Part, str] = {
+    "attention": "attention",
+    "mlp": "MLPs",
+    "norm": "norms",
+    "embedding": "embeddings",
+    "head": "output head",
+    "other": "other tensors",
 }
-OTHER = "other tensors"
 
 
 class Cell(NamedTuple):
@@ -99,18 +101,8 @@ def spelled(first: int, last: int) -> str:
     return f"layer {first}" if first == last else f"layers {first}-{last}"
 
 
-def part_of(role: str) -> str:
-    """The part of a network that a role belongs to.
-
-    >>> part_of("attention.query"), part_of("mlp.down"), part_of("conv")
-    ('attention', 'MLPs', 'other tensors')
-    """
-    low = role.lower()
-    return next((part for part, words in _WORDS.items() if any(word in low for word in words)), OTHER)
-
-
 def _cell(tensor: Placed) -> Cell:
-    return Cell(part_of(tensor.role or tensor.name), tensor.stack, tensor.layer)
+    return Cell(SPOKEN[part_of(tensor)], tensor.stack, tensor.layer)
 
 
 def _consecutive(cells: Sequence[Cell]) -> list[Run]:
