@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from merging.errors import HubError
+from merging.hub.answers import patiently, told
 from merging.hub.names import HubName
-from merging.hub.redact import redacted
 
 ENDPOINT = "https://huggingface.co"
 # Seconds before a request is made again; as many tries as there are numbers, and one.
@@ -84,12 +84,13 @@ class Hub:
 
     def _asked(self, name: HubName) -> Pinned:
         api = self.api()
-        try:
+
+        def answer() -> Any:
             # Also notes in the cache what the revision is now, for when there is no connection.
             commit = api.resolve_revision(name.repository, revision=name.revision).resolved
-            found = api.model_info(name.repository, revision=commit, files_metadata=True, timeout=PATIENCE)
-        except Exception as error:
-            raise told(error, str(name)) from None
+            return api.model_info(name.repository, revision=commit, files_metadata=True, timeout=PATIENCE)
+
+        found = patiently(self.waits, answer, str(name))
         files = {each.rfilename: _remote(each) for each in found.siblings or () if each.size is not None}
         card = found.card_data.to_dict() if found.card_data else {}
         named = card.get("base_model")
@@ -158,49 +159,3 @@ def _cached(name: HubName) -> Pinned:
         large = blob if len(blob) == 64 else None
         files[path] = RemoteFile(path, file.stat().st_size, large, "" if large else blob)
     return Pinned(name.repository, name.revision or "main", commit, files)
-
-
-def told(error: Exception, what: str) -> HubError:
-    """An error of the network or of the Hub, in our words and without secrets."""
-    from huggingface_hub import errors
-
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, HubError):
-        return error
-    if isinstance(error, errors.RevisionResolutionError) and isinstance(error.__cause__, Exception):
-        return told(error.__cause__, what)
-    if isinstance(error, errors.GatedRepoError):
-        return HubError(
-            f"{what} is gated, and this account has no access to it",
-            fix="ask for access on its page, then give a token of that account (`hf auth login`, or HF_TOKEN)",
-        )
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return HubError(
-            f"there is no repository {what}, or it is private",
-            must_be="owner/name, or owner/name@revision",
-            fix="check the spelling; for a private one give a token that may read it (`hf auth login`, or HF_TOKEN)",
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return HubError(f"there is no such revision: {what}", must_be="a branch, a tag or a commit")
-    if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError | errors.RevisionResolutionError):
-        return HubError(f"cannot get {what}: the Hub is not asked in offline mode", fix="unset HF_HUB_OFFLINE")
-    if isinstance(error, errors.EntryNotFoundError):
-        return HubError(f"there is no such file: {what}")
-    if status is not None:
-        return _answered(status, what, str(error))
-    return HubError(
-        f"cannot reach the Hub: {what}",
-        where=redacted(f"{type(error).__name__}: {error}")[:300],
-        fix="check the connection; HF_HUB_OFFLINE=1 merges from what the cache holds",
-    )
-
-
-def _answered(status: int, what: str, text: str) -> HubError:
-    """What an answer means that the client has no word for."""
-    told_by_status = {
-        401: ("the Hub does not know the token", "log in again with `hf auth login`, or set HF_TOKEN"),
-        403: ("this token may not", "give a token with the right to read or write it"),
-        429: ("the Hub asks to be left alone", "run the same command again in some minutes"),
-    }
-    says, fix = told_by_status.get(status, (f"the Hub answered {status}", None))
-    return HubError(f"{says}: {what}", where=redacted(text)[:300] if fix is None else None, fix=fix)

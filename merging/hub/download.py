@@ -12,7 +12,8 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from merging.errors import HubError, HubWarning
-from merging.hub.client import Hub, Pinned, RemoteFile, cached_file, told
+from merging.hub.answers import told
+from merging.hub.client import Hub, Pinned, RemoteFile, cached_file
 
 T = TypeVar("T")
 _without = Lock()

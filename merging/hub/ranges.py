@@ -16,16 +16,14 @@ from urllib.parse import quote, urlsplit
 
 from merging.checkpoint.bytes import ByteSource
 from merging.errors import HubError, HubWarning
-from merging.hub.client import PATIENCE, Hub, Pinned, RemoteFile, told
+from merging.hub.answers import BUSY, LONGEST_WAIT, told
+from merging.hub.client import PATIENCE, Hub, Pinned, RemoteFile
 from merging.hub.pages import PAGE_BYTES, Pages, shared_pages
 from merging.hub.xet import is_offered, xet_range
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-# The address has expired, or the storage is busy: another answer may come.
+# The address has expired: a fresh one may serve.
 _STALE = (401, 403, 404, 410)
-_BUSY = (408, 425, 429, 500, 502, 503, 504)
-# No server is believed that wants us to wait longer.
-LONGEST_WAIT = 120.0
 
 
 class _Again(Exception):
@@ -147,7 +145,7 @@ class RangeBytes:
         status = answer.status_code
         if status in _STALE:
             raise _Again(f"the storage answered {status}", stale=True)
-        if status in _BUSY:
+        if status in BUSY:
             later = answer.headers.get("Retry-After", "")
             raise _Again(f"the storage answered {status}", wait=float(later) if later.isdigit() else None)
         if status == 200:
@@ -180,7 +178,7 @@ class RangeBytes:
                 url, token=self._hub.token or False, endpoint=self._hub.endpoint, timeout=PATIENCE
             )
         except errors.HfHubHTTPError as error:
-            if error.response.status_code in _BUSY:
+            if error.response.status_code in BUSY:
                 raise _Again(f"the Hub answered {error.response.status_code}") from None
             raise told(error, what) from None
         except Exception as error:

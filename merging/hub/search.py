@@ -9,7 +9,8 @@ from math import ceil
 from typing import Any
 
 from merging.errors import HubError
-from merging.hub.client import Hub, told
+from merging.hub.answers import told
+from merging.hub.client import Hub
 
 # What the Hub calls a repository that holds safetensors files, and those that change another model's weights.
 _SAFETENSORS = "safetensors"
