@@ -4,8 +4,11 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # A second environment for the libraries that tests and benchmarks compare with; only `make oracle` makes it.
 ORACLE := .venv-oracle/bin/python
+# A third one for FusionBench, which wants an older transformers than the others do: it imports names that version 5 no
+# longer has. The version of torch is ours, so that both sides have the same decompositions.
+FUSION := .venv-fusion/.installed
 
-.PHONY: install run test check bench docs screenshots oracle
+.PHONY: install run test check bench docs screenshots oracle oracle-fusion
 
 install: $(STAMP)
 
@@ -41,4 +44,11 @@ oracle: $(ORACLE)
 $(ORACLE): pyproject.toml
 	$(PYTHON) -m venv .venv-oracle
 	$(ORACLE) -m pip install --quiet --constraint constraints.txt '.[oracle]'
+	touch $@
+
+oracle-fusion: $(FUSION)
+
+$(FUSION): Makefile
+	$(PYTHON) -m venv .venv-fusion
+	.venv-fusion/bin/python -m pip install --quiet fusion_bench==0.2.33 transformers==4.57.1 torch==2.13.0
 	touch $@

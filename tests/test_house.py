@@ -41,7 +41,7 @@ DOORS: dict[str, tuple[str, ...]] = {
 }
 SLOW_TO_IMPORT = {"torch", "jaxtyping", "numpy", "safetensors", "pydantic", "yaml", "rich"}
 # Imported where installed: the libraries of the extra `oracle`.
-OPTIONAL = {"mergekit", "peft"}
+OPTIONAL = {"mergekit", "peft", "fusion_bench"}
 METHOD_MAY_IMPORT = ("merging.errors", "merging.lazy", "merging.algebra", "merging.methods")
 
 BANNED = re.compile(

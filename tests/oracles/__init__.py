@@ -1,0 +1,1 @@
+"""Our merges against the libraries of others, each run by an interpreter of its own; mergekit is in test_oracles.py."""
