@@ -190,3 +190,11 @@ def test_a_process_of_its_own_needs_only_the_environment(hub: HubServer) -> None
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert str(hub.folder) in ran.stdout
     assert hub.contents("org/n")["x.bin"] == WEIGHTS
+
+
+def test_a_file_that_repeats_itself_comes_back_whole_from_xet(tmp_path: Path) -> None:
+    part = random.Random(1).randbytes(300_000)
+    content = part * 3 + random.Random(2).randbytes(100_000) + part + part[:150_000]
+    with HubServer(tmp_path, xet=True) as hub:
+        hub.add("tester/repeated", {"model.safetensors": content})
+        assert hub.contents("tester/repeated") == {"model.safetensors": content}

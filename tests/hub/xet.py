@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
 
 from tests.hub.cas import Cas
 from tests.hub.delivery import admit
@@ -77,16 +76,36 @@ def reconstruction(state: State, exchange: Exchange, name: str) -> Answer:
     if start >= stop:
         raise Refusal(416, f"bytes {start} to {stop} of {file.size}", Content_Range=f"bytes */{file.size}")
     skipped, pieces = cas.pieces(file, start, stop)
-    terms, fetches = [], dict[str, list[dict[str, Any]]]()
+    terms, wanted = [], dict[str, list[tuple[int, int]]]()
     for run, length in pieces:
-        offsets = cas.xorbs[run.xorb].offsets
-        chunks = {"start": run.first, "end": run.stop}
-        at = {"start": offsets[run.first], "end": offsets[run.stop] - 1}
-        terms.append({"hash": run.xorb, "unpacked_length": length, "range": chunks})
-        place = {"range": chunks, "url": state.sign(f"/xorbs/{run.xorb}"), "url_range": at}
-        if place["range"] not in [known["range"] for known in fetches.setdefault(run.xorb, [])]:
-            fetches[run.xorb].append(place)
+        terms.append({"hash": run.xorb, "unpacked_length": length, "range": {"start": run.first, "end": run.stop}})
+        wanted.setdefault(run.xorb, []).append((run.first, run.stop))
+    fetches = {
+        xorb: [
+            {
+                "range": {"start": first, "end": stop},
+                "url": state.sign(f"/xorbs/{xorb}"),
+                "url_range": {
+                    "start": cas.xorbs[xorb].offsets[first],
+                    "end": cas.xorbs[xorb].offsets[stop] - 1,
+                },
+            }
+            for first, stop in _joined(ranges)
+        ]
+        for xorb, ranges in wanted.items()
+    }
     return reply({"offset_into_first_range": skipped, "terms": terms, "fetch_info": fetches})
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same chunks as ranges that do not overlap: the client looks for the one that holds a term."""
+    joined: list[tuple[int, int]] = []
+    for first, stop in sorted(ranges):
+        if joined and first < joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((first, stop))
+    return joined
 
 
 @cdn_route("GET", f"/xorbs/{HASH}")
