@@ -5,7 +5,8 @@ MergingError
 │   └── ParameterError    a method parameter: unknown, out of bounds, of the wrong kind
 ├── CheckpointError       a file, header or index that cannot be trusted
 │   └── MatchError        checkpoints that do not fit together
-├── HubError              the Hub: a repository, its files, a connection, a right
+├── HubError              the Hub: its files, a connection, a right
+│   └── NoRepositoryError  there is none of that name, or it is private
 ├── OutputError           the target folder, disk space, a plan that does not fit the memory
 │   └── ResumeError       a journal that belongs to another merge
 ├── SilentMergeError      a merge that would silently have done nothing
@@ -65,6 +66,10 @@ class MatchError(CheckpointError):
 
 class HubError(MergingError):
     """The Hub: a repository or file that is not there or not as told, a connection, a right."""
+
+
+class NoRepositoryError(HubError):
+    """There is no repository of that name, or it is private."""
 
 
 class HubWarning(UserWarning):

@@ -52,9 +52,20 @@ class Layout:
         """Size of all files together, without the index."""
         return sum(file.size for file in self.files)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of all files, and of the index where there is one."""
+        return [file.name for file in self.files] + ([INDEX_NAME] if len(self.files) > 1 else [])
+
     def place(self, name: str) -> tuple[int, int]:
         """Number of the file and first byte of a tensor."""
         return self.starts[name]
+
+    def only(self, number: int) -> Layout:
+        """One of the files alone, with its name and its bytes."""
+        file = self.files[number]
+        starts = {name: (0, self.starts[name][1]) for name in file.tensors}
+        return Layout((file,), {name: self.specs[name] for name in file.tensors}, starts)
 
     def index_json(self) -> bytes | None:
         """The index file, as transformers writes it; None where there is one file."""

@@ -138,6 +138,13 @@ class ShardSink:
             raise OutputError(f"cannot finish the files in {self.folder}: {error.strerror}") from None
         return paths
 
+    def discard(self) -> None:
+        """Remove the files, partial or sealed."""
+        for file, place in zip(self._files, self.layout.files, strict=True):
+            file.close()
+            for name in (place.name, place.name + PARTIAL):
+                (self.folder / name).unlink(missing_ok=True)
+
     def _make_folder(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

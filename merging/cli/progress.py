@@ -9,14 +9,14 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from merging.cli.text import show_warning
-from merging.engine.events import Moved, PassStarted, RunStarted, Sealed, TensorDone, Warned
+from merging.engine.events import Delivered, Delivering, Moved, PassStarted, RunStarted, Sealed, TensorDone, Warned
 from merging.planning.explain import readable
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class Seen:
     verb: str = "reading"
     seconds: float = 0.0
     files: tuple[str, ...] = ()
+    place: str = ""
+    sent_bytes: int = 0
+    published: Mapping[str, Any] | None = None
     last: object = None
 
     def add(self, event: object) -> None:
@@ -48,7 +51,8 @@ class Seen:
         match event:
             case RunStarted():
                 self.tensors, self.kept_tensors = event.tensors, event.kept_tensors
-                self.all_bytes = event.read_bytes + event.written_bytes
+                # A run whose stream broke begins a second time.
+                self.all_bytes = self.moved_bytes + event.read_bytes + event.written_bytes
                 self.output_bytes = event.kept_bytes
             case PassStarted():
                 self.verb = VERBS.get(event.kind, event.kind)
@@ -57,8 +61,13 @@ class Seen:
             case TensorDone():
                 self.non_finite += event.non_finite
                 self.output_bytes += event.nbytes
+            case Delivering():
+                self.place, self.sent_bytes = event.place, event.kept_bytes
+            case Delivered():
+                self.sent_bytes += event.nbytes
             case Sealed():
                 self.seconds, self.files = event.seconds, tuple(path.name for path in event.files)
+                self.published = event.published
 
 
 def watch(events: Iterable[object], *, quiet: bool = False, as_json: bool = False) -> Seen:
@@ -72,10 +81,23 @@ def watch(events: Iterable[object], *, quiet: bool = False, as_json: bool = Fals
     with _drawing(quiet) as draw:
         for event in events:
             seen.add(event)
-            if isinstance(event, Warned) and not quiet:
-                show_warning(event.text)
+            if not quiet:
+                _tell(event)
             draw(seen)
     return seen
+
+
+def _tell(event: object) -> None:
+    """What deserves a line of its own."""
+    match event:
+        case Warned():
+            show_warning(event.text)
+        case Delivering():
+            how = {"streamed": "as they are made, with nothing on disk", "shards": "shard by shard"}[event.way]
+            kept = f"; {readable(event.kept_bytes)} are there" if event.kept_bytes else ""
+            click.echo(f"{readable(event.nbytes)} of weights go to {event.place} {how}{kept}", err=True)
+        case Delivered():
+            click.echo(f"{event.path}: {readable(event.nbytes)} sent", err=True)
 
 
 def event_json(event: Any) -> str:
@@ -150,12 +172,17 @@ class _Bar(AbstractContextManager[Callable[[Seen], None]]):
 def summary(seen: Seen, out: object) -> str:
     """What a finished run made, in a line or two."""
     rate = seen.moved_bytes / seen.seconds if seen.seconds else 0.0
-    files = f"{len(seen.files)} files" if len(seen.files) != 1 else "1 file"
+    count = len(seen.files)
+    files = f"in {count} files" if count != 1 else "in 1 file"
+    if seen.published and not count:
+        files = f"at {seen.place}"
     kept = f", {seen.kept_tensors} of them kept from an earlier run" if seen.kept_tensors else ""
     lines = [
-        f"{out}: {seen.tensors} tensors{kept}, {readable(seen.output_bytes)} in {files}, "
+        f"{out}: {seen.tensors} tensors{kept}, {readable(seen.output_bytes)} {files}, "
         f"{seen.seconds:.1f} s ({readable(rate)}/s read and written)"
     ]
     if seen.non_finite:
         lines.append(f"{seen.non_finite} entries are not finite; merging-ledger.jsonl says in which tensors")
+    if seen.published:
+        lines.append(str(seen.published.get("pull_request") or seen.published["url"]))
     return "\n".join(lines)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,27 @@ class TensorDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivering:
+    """Weights go to `place` while they are made, in so many bytes; `way` is "streamed", or "shards" by way of the disk.
+
+    `kept_bytes` have arrived in an earlier run.
+    """
+
+    place: str
+    way: str
+    nbytes: int
+    kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A weight file has arrived where it was sent; nobody sees it before `Sealed`."""
+
+    path: str
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something the user should know that does not stop the merge."""
 
@@ -52,10 +75,11 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """The output is whole: its files, and the wall seconds of this run."""
+    """The output is whole: its files, and the wall seconds of this run; `published` says where it went."""
 
     files: tuple[Path, ...]
     seconds: float
+    published: Mapping[str, Any] | None = None
 
 
-Event = RunStarted | PassStarted | Moved | TensorDone | Warned | Sealed
+Event = RunStarted | PassStarted | Moved | TensorDone | Delivering | Delivered | Warned | Sealed

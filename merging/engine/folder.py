@@ -11,20 +11,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
-from merging.checkpoint.layout import Layout, lay_out
+from merging.checkpoint.layout import INDEX_NAME, Layout, lay_out
 from merging.checkpoint.sidecars import copy_sidecars, write_config
-from merging.checkpoint.sink import ShardSink, require_space, write_whole
-from merging.checkpoint.tensors import Checkpoint
+from merging.checkpoint.sink import PARTIAL, ShardSink, require_space, write_whole
+from merging.engine.delivery import Delivery
 from merging.engine.journal import Journal, stored_head
 from merging.engine.ledger import Row
+from merging.engine.outbox import Outbox, still_there
+from merging.engine.provenance import lineage, provenance, shareable
+from merging.engine.streamed import StreamedShards
+from merging.engine.ways import streams_well
+from merging.engine.whole import WholeShards
 from merging.errors import OutputError, ResumeError
-from merging.hub.client import Pinned
 from merging.planning.check import STATE
 from merging.planning.plan import Plan
 
@@ -34,59 +37,9 @@ LEDGER = "merging-ledger.jsonl"
 
 def lay_out_plan(plan: Plan) -> Layout:
     """The output's files; their headers carry recipe, models and versions."""
-    lineage = json.dumps(provenance(plan), sort_keys=True)
+    origin = json.dumps(shareable(provenance(plan)), sort_keys=True)
     specs = [job.spec for job in plan.jobs]
-    return lay_out(specs, plan.shard_bytes, {"format": "pt", "merging": lineage})
-
-
-def provenance(plan: Plan) -> dict[str, Any]:
-    """Where an output comes from: enough to make it again, nothing that differs between two equal runs."""
-    names = plan.sources or [model.location for model in plan.models]
-    return {
-        "merging": _version(),
-        "plan": plan.hash,
-        "recipe": plan.recipe,
-        "models": [_origin(name, model) for name, model in zip(names, plan.models, strict=True)],
-        "seed": plan.seed,
-    }
-
-
-def _origin(source: str, model: Checkpoint) -> dict[str, Any]:
-    """A model by its name, its contents, and on the Hub by its commit."""
-    named = [{"repository": each.repository, "commit": each.commit} for each in pinned(model)]
-    return {"source": source, "fingerprint": model.fingerprint, **(named[0] if named else {})}
-
-
-def parents(models: Iterable[Checkpoint]) -> list[dict[str, Any]]:
-    """The repositories that models come from, each once: what they are, and which check their bytes have passed."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for model in models:
-        for each in pinned(model):
-            described = {
-                "repository": each.repository,
-                "revision": each.revision,
-                "commit": each.commit,
-                "license": each.license,
-                "gated": each.gated,
-                "private": each.private,
-                "base_models": list(each.base_models),
-                "integrity": getattr(model, "integrity", None),
-            }
-            found.setdefault((each.repository, each.commit), described)
-    return list(found.values())
-
-
-def pinned(model: Checkpoint) -> tuple[Pinned, ...]:
-    """The repositories that a model comes from: none for a local one, two for an adapter on its base."""
-    held: tuple[Pinned, ...] = getattr(model, "pinned", ())
-    return held
-
-
-def _version() -> str:
-    try:
-        return version("merging")
-    except PackageNotFoundError:
-        return "unknown"
+    return lay_out(specs, plan.shard_bytes, {"format": "pt", "merging": origin})
 
 
 class OutputFolder:
@@ -105,47 +58,88 @@ class OutputFolder:
 
     def open(self, resume: bool, overwrite: bool) -> ShardSink:
         """Claim the folder. Raises OutputError when it holds anything this run may not touch, or lacks space."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise OutputError(f"{self.folder} is a file", must_be="a new or empty folder", fix="name another one")
-        self._refuse_occupied(overwrite)
-        self._state.mkdir(parents=True, exist_ok=True)
-        self._claim()
-        resumed = resume and self.journal.load()
-        if not resumed:
-            self._discard_partial()
-        written = sum(path.stat().st_size for path in self.folder.glob("*.partial"))
-        require_space(self.folder, max(0, sum(file.size for file in self.layout.files) - written))
+        self.refuse(overwrite)
+        self._claim(resume)
+        self._begin(self.layout.nbytes)
+        return ShardSink(self.folder, self.layout)
+
+    def open_outbox(self, resume: bool, overwrite: bool, delivery: Delivery) -> Outbox:
+        """Claim the folder for a run whose weights are sent on; `delivery` has begun. Raises OutputError."""
+        self.refuse(overwrite)
+        self._claim(resume)
+        return self.begin_outbox(delivery, streamed=not delivery.keeps_weights)
+
+    def begin_outbox(self, delivery: Delivery, streamed: bool) -> Outbox:
+        """The outbox of a claimed folder: streamed where that is wanted and possible."""
+        arrived = still_there(self.layout, delivery, self.journal)
+        outbox: Outbox = WholeShards(self.folder, self.layout, delivery, self.journal, arrived)
+        if streamed and streams_well(self.plan, self.layout, outbox.disk_bytes):
+            stream = StreamedShards(self.layout, delivery, self.journal, arrived, self.plan.memory)
+            if stream.can_stream():
+                outbox = stream
+                self._discard_shards()
+        self._begin(outbox.disk_bytes)
+        return outbox
+
+    def _begin(self, nbytes: int) -> None:
+        written = sum(path.stat().st_size for path in self.folder.glob("*" + PARTIAL))
+        require_space(self.folder, max(0, nbytes - written))
         # The journal comes first: it is what tells partial files apart from something the user had.
         self.journal.begin()
-        return ShardSink(self.folder, self.layout)
 
     def seal(self, sink: ShardSink, rows: Mapping[str, Row]) -> list[Path]:
         """Make the output whole: weights, config, sidecars, ledger, and last the record."""
         files = sink.seal()
-        if self.plan.config:
-            write_config(self.plan.config, self.folder)
-        if self.plan.sidecars is not None:
-            copy_sidecars(self.plan.models[self.plan.sidecars], self.folder)
+        _, record = self._complete(rows, [path.name for path in files])
+        self._end(record, files)
+        return files
+
+    def publish(self, outbox: Outbox, rows: Mapping[str, Row]) -> tuple[list[Path], Mapping[str, Any]]:
+        """Make the output whole and show it where its weights are; returns the weights that stayed, and where it is.
+
+        The record says so here; where it is published it is that of a local merge, without paths of this machine.
+        """
+        delivery, index, weights = outbox.delivery, self.layout.index_json(), self.layout.names
+        small, record = self._complete(rows, weights)
+        small |= {RECORD: _json(shareable(record))} | ({INDEX_NAME: index} if index else {})
+        cards = delivery.describe(self.folder, record)
+        published = delivery.publish(outbox.arrived, {**small, **cards})
+        for name, content in cards.items():
+            if not os.path.lexists(self.folder / name):
+                write_whole(self.folder / name, content)
+        if index and delivery.keeps_weights:
+            write_whole(self.folder / INDEX_NAME, index)
+        files = [self.folder / name for name in weights] if delivery.keeps_weights else []
+        self._end({**record, "published": published}, files)
+        return files, published
+
+    def _complete(self, rows: Mapping[str, Row], weights: Sequence[str]) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """Write what stands beside the weights, but for the record; its contents by name, and the record."""
         ordered = [rows[job.spec.name] for job in self.plan.jobs]
-        write_whole(self.folder / LEDGER, "".join(json.dumps(row) + "\n" for row in ordered).encode())
+        ledger = "".join(json.dumps(row) + "\n" for row in ordered).encode()
+        written = [write_config(self.plan.config, self.folder)] if self.plan.config else []
+        if self.plan.sidecars is not None:
+            written += copy_sidecars(self.plan.models[self.plan.sidecars], self.folder)
+        written.append(write_whole(self.folder / LEDGER, ledger))
         record = {
-            **provenance(self.plan),
-            "parents": parents(self.plan.models),
+            **lineage(self.plan),
             "recipe_folder": self._recipe_folder(),
             "shard_bytes": self.plan.shard_bytes,
             "summary": _summary(ordered),
-            "files": [path.name for path in files],
+            "files": list(weights),
         }
-        write_whole(self.folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
+        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in written}, record
+
+    def _end(self, record: Mapping[str, Any], files: Sequence[Path]) -> None:
+        write_whole(self.folder / RECORD, _json(record))
         for path in self._replaced:
             if path not in files:
                 path.unlink(missing_ok=True)
         self.close()
         shutil.rmtree(self._state)
-        return files
 
     def _recipe_folder(self) -> str | None:
-        """Where relative sources of the recipe are looked up, seen from the output: no absolute path is published."""
+        """Where relative sources of the recipe are looked up, seen from the output."""
         if self.plan.recipe_file is None:
             return None
         return os.path.relpath(Path(self.plan.recipe_file).resolve().parent, self.folder.resolve())
@@ -157,9 +151,14 @@ class OutputFolder:
             self._lock.close()
             self._lock = None
 
+    def refuse(self, overwrite: bool) -> None:
+        """Raise OutputError where the folder holds anything that this run may not touch; nothing is changed."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise OutputError(f"{self.folder} is a file", must_be="a new or empty folder", fix="name another one")
+        if self.folder.exists():
+            self._refuse_occupied(overwrite)
+
     def _refuse_occupied(self, overwrite: bool) -> None:
-        if not self.folder.exists():
-            return
         held = stored_head(self._state / "journal.jsonl")
         if held == self.head:
             return
@@ -181,7 +180,16 @@ class OutputFolder:
         if overwrite:
             self._replaced = _recorded_files(self.folder)
 
-    def _claim(self) -> None:
+    def _claim(self, resume: bool) -> None:
+        """Lock the folder and take over what an earlier run left in it, or remove it."""
+        self._state.mkdir(parents=True, exist_ok=True)
+        self._lock_out_others()
+        if not (resume and self.journal.load()):
+            for path in self.folder.glob("*" + PARTIAL):
+                path.unlink()
+            shutil.rmtree(self._state / "spool", ignore_errors=True)
+
+    def _lock_out_others(self) -> None:
         """One run per folder; the lock goes with the process, however it ends."""
         self._lock = (self._state / "lock").open("w")
         try:
@@ -196,10 +204,14 @@ class OutputFolder:
                 f"another run is writing to {self.folder}", fix="wait for it, or name another folder"
             ) from None
 
-    def _discard_partial(self) -> None:
-        for path in self.folder.glob("*.partial"):
-            path.unlink()
-        shutil.rmtree(self._state / "spool", ignore_errors=True)
+    def _discard_shards(self) -> None:
+        """Remove shards that an earlier run made here by way of the disk."""
+        for file in self.layout.files:
+            (self.folder / (file.name + PARTIAL)).unlink(missing_ok=True)
+
+
+def _json(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, indent=2) + "\n").encode()
 
 
 def _summary(rows: Sequence[Row]) -> dict[str, Any]:

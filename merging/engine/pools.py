@@ -18,6 +18,9 @@ from typing import Any
 from merging.engine.lane import Lane, keep_freed_memory
 from merging.lazy import torch
 
+# Seconds between two looks at whether a work that was held back may begin.
+LOOK_SECONDS = 0.02
+
 
 class Stopped(Exception):
     """Raised inside a task that is asked to stop; never seen by callers."""
@@ -43,6 +46,10 @@ class _Open:
     results: list[Any] = field(default_factory=list)
 
 
+def _always(_: int) -> bool:
+    return True
+
+
 class Pool:
     """Threads with one lane each. `drive` runs works to their end and yields (position, what the work returned)."""
 
@@ -57,14 +64,23 @@ class Pool:
         self._in_use = 0
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._works: Iterator[tuple[int, Work]] = iter(())
+        self._admits: Callable[[int], bool] = _always
+        self._begun = 0
+        self._held_back = False
 
     def emit(self, event: Any) -> None:
         """Hand something to whoever iterates `drive`, from any thread; it comes out as (None, event)."""
         self._done.put((None, event))
 
-    def drive(self, works: Iterable[Work]) -> Iterator[tuple[int | None, Any]]:
-        """Run all works; results come as they complete. An error in a task stops the others and is raised here."""
+    def drive(
+        self, works: Iterable[Work], admits: Callable[[int], bool] | None = None
+    ) -> Iterator[tuple[int | None, Any]]:
+        """Run all works; results come as they complete. An error in a task stops the others and is raised here.
+
+        A work begins once `admits` is true of its position; it is asked again and again, by threads that hold a lock.
+        """
         self._works = iter(enumerate(works))
+        self._admits, self._begun, self._held_back = admits or _always, 0, False
         self._done = queue.SimpleQueue()
         threads = [threading.Thread(target=self._labour, daemon=True) for _ in range(self._workers)]
         for thread in threads:
@@ -122,15 +138,17 @@ class Pool:
                     item = heapq.heappop(self._tasks)
                     self._in_use += item[2].nbytes
                     return item
-                if not self._open:
+                if not self._open and not self._held_back:
                     return None
-                self._lock.wait()
+                self._lock.wait(LOOK_SECONDS if self._held_back else None)
         return None
 
     def _start_next(self) -> bool:
-        started = next(self._works, None)
+        self._held_back = not self._admits(self._begun)
+        started = None if self._held_back else next(self._works, None)
         if started is None:
             return False
+        self._begun += 1
         position, work = started
         self._open[position] = _Open(work)
         self._advance(position, None)

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
 from merging.checkpoint.sink import ShardSink, Sink
-from merging.engine.events import Event, Moved, PassStarted, RunStarted, Sealed, TensorDone, Warned
-from merging.engine.execute import CopyWork, Execution, stored_digest
+from merging.engine.delivery import Delivery
+from merging.engine.events import Delivering, Event, Sealed, Warned
+from merging.engine.execute import stored_digest
 from merging.engine.folder import OutputFolder
 from merging.engine.lane import require_device
 from merging.engine.ledger import Row, refuse_silent
-from merging.engine.merge_work import MergeWork
-from merging.engine.pools import Pool, Work
-from merging.engine.spool import Spool
-from merging.engine.uses import Uses
-from merging.errors import raise_all
-from merging.lazy import Tensor, torch
-from merging.methods.application import BLOCK, Application
-from merging.methods.declare import find_method
-from merging.methods.rounds import Rule, Sum
+from merging.engine.outbox import Outbox
+from merging.engine.passes import Passes
+from merging.engine.provenance import lineage
+from merging.errors import MergingError, raise_all
+from merging.methods.application import BLOCK
 from merging.planning.check import STATE
-from merging.planning.choose import choose, fitting_workers, worker_bytes
-from merging.planning.plan import Job, Plan
-
-# Progress is reported once so many bytes have moved: a model of 100,000 tensors must not drown who listens.
-REPORT_BYTES = 1 << 26
+from merging.planning.plan import Plan
 
 
 def run(
@@ -41,31 +31,24 @@ def run(
     workers: int | None = None,
     allow_unused: bool = False,
     block: int = BLOCK,
+    deliver: Delivery | None = None,
 ) -> Iterator[Event]:
     """Carry out a plan into a folder or a sink; iterate to the end, the last event is `Sealed`.
 
     An interrupted run into a folder goes on where it stopped when called again with the same plan. `block` entries are
-    computed at once; it changes no bit. `allow_unused` accepts inputs without effect.
+    computed at once; it changes no bit. `allow_unused` accepts inputs without effect. With `deliver` the weights go
+    there while they are made and are shown at the very end; the folder holds everything else.
 
-    Raises OutputError (folder, space, memory), SilentMergeError, CheckpointError (unreadable input).
+    Raises OutputError (folder, space, memory), SilentMergeError, CheckpointError (unreadable input), HubError.
     """
     require_device(plan.device)
     if not isinstance(out, Path | str):
+        if deliver is not None:
+            raise ValueError("weights are delivered from a folder, which remembers what has arrived")
         yield from _into_sink(plan, out, workers, allow_unused, block)
         return
-    began = time.perf_counter()
-    folder = OutputFolder(Path(out), plan)
-    sink = folder.open(resume, overwrite)
-    try:
-        passes = Passes(plan, sink, workers, block, spool=Path(out) / STATE / "spool", record=folder.journal.add)
-        passes.keep(folder.journal.merged, folder.journal.spooled, sink)
-        rows = yield from passes.events()
-        if not allow_unused:
-            raise_all(refuse_silent(plan, rows.values()))
-        files = folder.seal(sink, rows)
-        yield Sealed(tuple(files), time.perf_counter() - began)
-    finally:
-        folder.close()
+    filling = _Filling(plan, Path(out), workers, allow_unused, block)
+    yield from filling.locally(resume, overwrite) if deliver is None else filling.sending(resume, overwrite, deliver)
 
 
 def _into_sink(plan: Plan, sink: Sink, workers: int | None, allow_unused: bool, block: int) -> Iterator[Event]:
@@ -80,196 +63,96 @@ def _into_sink(plan: Plan, sink: Sink, workers: int | None, allow_unused: bool, 
     yield Sealed(tuple(sink.seal()), time.perf_counter() - began)
 
 
-class Passes:
-    """The walks over a plan's tensors: whole-model rounds, merging, and the finish of methods that have one.
+class _Filling:
+    """One run into an output folder."""
 
-    `only` names the tensors that are wanted, all when None. `record` is called with the row of every finished tensor,
-    and whether it is only spooled yet.
-    """
+    def __init__(self, plan: Plan, out: Path, workers: int | None, allow_unused: bool, block: int):
+        self._plan = plan
+        self._folder = OutputFolder(out, plan)
+        self._spool = out / STATE / "spool"
+        self._workers = workers
+        self._allow_unused = allow_unused
+        self._block = block
+        self._began = time.perf_counter()
 
-    def __init__(
-        self,
-        plan: Plan,
-        target: Any,
-        workers: int | None = None,
-        block: int = BLOCK,
-        spool: Path | None = None,
-        only: Collection[str] | None = None,
-        record: Callable[[Row, bool], None] = lambda *_: None,
-    ):
-        self.plan = plan
-        self._only = only
-        self._record = record
-        self.rows: dict[str, Row] = {}
-        choices = [choose(job, plan.models) for job in plan.jobs]
-        self._choices = {job.spec.name: choice for job, choice in zip(plan.jobs, choices, strict=True)}
-        fitting = fitting_workers(choices, plan.memory, workers)
-        # What the workers' own blocks leave is for whole tensors.
-        self._pool = Pool(fitting, plan.memory - fitting * worker_bytes(choices), plan.device)
-        self._spool = Spool(plan, spool)
-        self._execution = Execution(
-            models=plan.models,
-            target=target,
-            stop=self._pool.stop,
-            moved=self._count,
-            device=plan.device,
-            block=block,
-            spool=self._spool,
-            seed=plan.seed,
-        )
-        self._uses = Uses(plan.models)
-        self._spooled: dict[str, Row] = {}
-        self._counting = Lock()
-        self._moved = [0, 0]
+    def locally(self, resume: bool, overwrite: bool) -> Iterator[Event]:
+        """The weights stay in the folder."""
+        sink = self._folder.open(resume, overwrite)
+        try:
+            journal = self._folder.journal
+            passes = Passes(self._plan, sink, self._workers, self._block, self._spool, record=journal.add)
+            passes.keep(_held(self._plan, journal.merged, sink), journal.spooled)
+            rows = yield from passes.events()
+            self._judge(rows)
+            files = self._folder.seal(sink, rows)
+            yield Sealed(tuple(files), time.perf_counter() - self._began)
+        finally:
+            self._folder.close()
 
-    def close(self) -> None:
-        """Remove what was spooled outside an output folder."""
-        self._spool.close()
+    def sending(self, resume: bool, overwrite: bool, deliver: Delivery) -> Iterator[Event]:
+        """The weights are sent on; where streaming them fails, the rest goes by way of the disk."""
+        self._folder.refuse(overwrite)
+        notices = deliver.begin(self._folder.layout.names, lineage(self._plan))
+        yield from map(Warned, notices)
+        outbox = self._folder.open_outbox(resume, overwrite, deliver)
+        try:
+            try:
+                rows = yield from self._sent(outbox)
+            except MergingError as error:
+                if not (outbox.failed and outbox.way == "streamed"):
+                    raise
+                yield Warned(f"{error.what}; going on with whole files, by way of the disk")
+                outbox.close()
+                outbox = self._folder.begin_outbox(deliver, streamed=False)
+                rows = yield from self._sent(outbox)
+            files, published = self._folder.publish(outbox, rows)
+            yield Sealed(tuple(files), time.perf_counter() - self._began, published)
+        finally:
+            outbox.close()
+            self._folder.close()
 
-    def keep(self, merged: Mapping[str, Row], spooled: Mapping[str, Row], sink: ShardSink) -> None:
-        """Take over what an earlier run finished, as far as the files really hold it."""
-        for job in self.plan.jobs:
-            row = merged.get(job.spec.name)
-            if row and stored_digest(sink.read_back, job.spec, row["span"]) == row["digest"]:
-                self.rows[job.spec.name] = row
-        self._spooled = self._spool.keep(spooled)
+    def _sent(self, outbox: Outbox) -> Generator[Event, None, dict[str, Row]]:
+        """Merge and send everything; nothing is shown yet."""
+        journal = self._folder.journal
 
-    def events(self) -> Generator[Event, None, dict[str, Row]]:
-        """Run all passes; returns the ledger's rows by output tensor."""
-        pending = [
-            job
-            for job in self.plan.jobs
-            if job.spec.name not in self.rows and (self._only is None or job.spec.name in self._only)
-        ]
-        yield self._started(pending)
-        yield from [Warned(text) for text in self.plan.warnings]
-        measured = yield from self._measure(pending)
-        yield from self._merge(pending, measured)
-        yield from self._finish(pending, measured)
-        yield self._flushed()
-        return self.rows
+        def record(row: Row, spooled: bool) -> None:
+            journal.add(row, spooled)
+            if not spooled:
+                outbox.recorded(row["tensor"])
 
-    def _started(self, pending: Sequence[Job]) -> RunStarted:
-        kept = [job.spec.nbytes for job in self.plan.jobs if job.spec.name in self.rows]
-        chosen = [self._choices[job.spec.name] for job in pending]
-        read = sum(choice.read_bytes for choice in chosen)
-        written = sum(choice.written_bytes + choice.spooled_bytes for choice in chosen)
-        return RunStarted(len(self.plan.jobs), read, written, len(kept), sum(kept))
+        yield Delivering(outbox.delivery.place, outbox.way, outbox.layout.nbytes, outbox.kept_bytes)
+        kept = outbox.keep(journal.merged)
+        passes = Passes(self._plan, outbox, self._workers, self._block, self._spool, record=record)
+        passes.keep(kept, journal.spooled)
+        rows = yield from _together(passes, outbox)
+        yield from outbox.finish()
+        self._judge(rows)
+        return rows
 
-    def _measure(self, pending: Sequence[Job]) -> Generator[Event, None, dict[str, dict[str, Tensor]]]:
-        """Whole-model statistics of every method that wants them, by output tensor."""
-        wanted: dict[str, list[Job]] = defaultdict(list)
-        for job in self.plan.jobs:
-            if job.rule == "merge" and find_method(job.method).needs.scope == "model":
-                wanted[_group(job)].append(job)
-        needed = {_group(job) for job in pending if job.rule == "merge"}
-        measured: dict[str, dict[str, Tensor]] = {}
-        for group, jobs in wanted.items():
-            if group in needed:
-                held = yield from self._measure_group([job for job in jobs if job.counted])
-                measured |= {job.spec.name: held for job in jobs}
-        return measured
-
-    def _measure_group(self, jobs: Sequence[Job]) -> Generator[Event, None, dict[str, Tensor]]:
-        held: dict[str, Tensor] = {}
-        use = Application(find_method(jobs[0].method), jobs[0].parameters, len(jobs[0].operands))
-        for step in use.readings(held):
-            yield PassStarted("measure", len(jobs))
-            before = dict(held)
-            works = (MergeWork(self._execution, job).measuring(step, before) for job in jobs)
-            self._uses.begin(jobs)
-            held[step.__name__] = yield from self._summed(step, works, jobs)
-        return held
-
-    def _summed(self, step: Rule, works: Iterable[Work], jobs: Sequence[Job]) -> Generator[Event, None, Tensor]:
-        """The sum of what works return, in the order of their jobs, holding back only what came out of turn."""
-        early: dict[int, Tensor] = {}
-        held = Sum(step)
-        turn = 0
-        for position, result in self._pool.drive(works):
-            if position is None:
-                yield result
-                continue
-            self._uses.done(jobs[position])
-            early[position] = result
-            while turn in early:
-                held.add(early.pop(turn))
-                turn += 1
-        return held.total()
-
-    def _merge(self, pending: Sequence[Job], measured: Mapping[str, dict[str, Tensor]]) -> Iterator[Event]:
-        jobs = [job for job in self._with_finish(pending) if job.spec.name not in self._spooled]
-        yield PassStarted("merge", len(jobs))
-        works = (self._work(job, measured.get(job.spec.name)) for job in jobs)
-        self._uses.begin(jobs)
-        for position, result in self._pool.drive(works):
-            if position is None:
-                yield result
-                continue
-            job = jobs[position]
-            self._uses.done(job)
-            if _has_finish(job):
-                self._spooled[job.spec.name] = result
-                self._record(result, True)
-            else:
-                yield self._done(job, result)
-
-    def _with_finish(self, pending: Sequence[Job]) -> list[Job]:
-        """What is pending, and all that a global finish must have seen: every tensor of its method, once."""
-        groups = {_group(job) for job in pending if _has_finish(job)}
-        names = {job.spec.name for job in pending}
-        return [job for job in self.plan.jobs if job.spec.name in names or (_has_finish(job) and _group(job) in groups)]
-
-    def _work(self, job: Job, measured: Mapping[str, Tensor] | None) -> Work:
-        if job.rule == "copy":
-            return CopyWork(self._execution, job).steps()
-        return MergeWork(self._execution, job).steps(measured)
-
-    def _finish(self, pending: Sequence[Job], measured: Mapping[str, dict[str, Tensor]]) -> Iterator[Event]:
-        jobs = [job for job in pending if job.spec.name in self._spooled]
-        if not jobs:
-            return
-        yield PassStarted("finish", len(jobs))
-        totals: dict[str, Tensor] = {}
-        for job in self.plan.jobs:
-            if job.spec.name in self._spooled and job.counted:
-                tally = torch.tensor(self._spooled[job.spec.name]["tally"], dtype=torch.float64)
-                totals[_group(job)] = totals[_group(job)] + tally if _group(job) in totals else tally
-        spooled = self._spool.reopen()
-        works = (
-            MergeWork(self._execution, job).finishing(
-                spooled, totals[_group(job)], measured.get(job.spec.name, {}), self._spooled[job.spec.name]
-            )
-            for job in jobs
-        )
-        self._uses.begin(jobs)
-        for position, result in self._pool.drive(works):
-            if position is not None:
-                self._uses.done(jobs[position])
-            yield result if position is None else self._done(jobs[position], result)
-
-    def _done(self, job: Job, row: Row) -> Event:
-        self.rows[job.spec.name] = row
-        self._record(row, False)
-        return TensorDone(job.spec.name, job.spec.nbytes, row["seconds"], row["non_finite"])
-
-    def _count(self, read_bytes: int, written_bytes: int) -> None:
-        with self._counting:
-            self._moved[0] += read_bytes
-            self._moved[1] += written_bytes
-            if sum(self._moved) >= REPORT_BYTES:
-                self._pool.emit(self._flushed())
-
-    def _flushed(self) -> Moved:
-        moved = Moved(*self._moved)
-        self._moved = [0, 0]
-        return moved
+    def _judge(self, rows: Mapping[str, Row]) -> None:
+        if not self._allow_unused:
+            raise_all(refuse_silent(self._plan, rows.values()))
 
 
-def _has_finish(job: Job) -> bool:
-    return job.rule == "merge" and find_method(job.method).needs.finish is not None
+def _together(passes: Passes, outbox: Outbox) -> Generator[Event, None, dict[str, Row]]:
+    """The events of a run, and between them those of its outbox."""
+    events = passes.events()
+    try:
+        while True:
+            yield next(events)
+            yield from outbox.events()
+    except StopIteration as end:
+        rows: dict[str, Row] = end.value
+        return rows
+    finally:
+        events.close()
 
 
-def _group(job: Job) -> str:
-    """Jobs that share whole-model sums: one method over the same models."""
-    return repr((job.method, [each.model for each in job.operands]))
+def _held(plan: Plan, rows: Mapping[str, Row], sink: ShardSink) -> dict[str, Row]:
+    """What an earlier run finished, as far as the files really hold it."""
+    found = {}
+    for job in plan.jobs:
+        row = rows.get(job.spec.name)
+        if row and stored_digest(sink.read_back, job.spec, row["span"]) == row["digest"]:
+            found[job.spec.name] = row
+    return found

@@ -31,6 +31,11 @@ class Spool:
         if self._jobs:
             self._open()
 
+    @property
+    def is_used(self) -> bool:
+        """Whether anything waits here for a finish."""
+        return bool(self._jobs)
+
     def _open(self) -> None:
         if self._folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="merging-spool-")

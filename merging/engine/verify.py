@@ -95,7 +95,7 @@ def verify(
     """
     folder = Path(folder)
     record, rows = record_of(folder)
-    output = open_checkpoint(folder)
+    output = _weights(folder, record)
     corrupt = _corrupt(output, rows)
     if plan is None:
         yield Verification(len(rows), 0, tuple(corrupt), (), ())
@@ -108,6 +108,14 @@ def verify(
     passes.close()
     different = [name for name in names if rows.get(name, {}).get("digest") != passes.rows[name]["digest"]]
     yield Verification(len(rows), len(names), tuple(corrupt), tuple(different), tuple(changed))
+
+
+def _weights(folder: Path, record: Mapping[str, Any]) -> Checkpoint:
+    """The output's weights: in the folder, or in the repository that they were sent to while they were made."""
+    published = record.get("published")
+    if not published or any((folder / str(name)).exists() for name in record.get("files", ())):
+        return open_checkpoint(folder)
+    return open_source(f"hf://{published['repository']}@{published['commit']}", fetch="ranges")
 
 
 def _corrupt(output: Checkpoint, rows: Mapping[str, Row]) -> list[str]:

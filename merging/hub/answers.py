@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from threading import Event
 from typing import TypeVar
 
-from merging.errors import HubError
+from merging.errors import HubError, NoRepositoryError
 from merging.hub.redact import redacted
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ def told(error: Exception, what: str) -> HubError:
             fix="ask for access on its page, then give a token of that account (`hf auth login`, or HF_TOKEN)",
         )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return HubError(
+        return NoRepositoryError(
             f"there is no repository {what}, or it is private",
             must_be="owner/name, or owner/name@revision",
             fix="check the spelling; for a private one give a token that may read it (`hf auth login`, or HF_TOKEN)",

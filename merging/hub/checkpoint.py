@@ -81,7 +81,12 @@ class HubCheckpoint(ShardCheckpoint):
 
     def sidecars(self) -> Mapping[str, Path]:
         """Files beside the weights that travel with them, fetched into the cache. Raises HubError."""
-        return download_all(self._hub, self.pinned[0], sidecar_names(self.pinned[0].files))
+        return download_all(self._hub, self.pinned[0], self.sidecar_names)
+
+    @property
+    def sidecar_names(self) -> list[str]:
+        """Their names, for which nothing is fetched."""
+        return sidecar_names(self.pinned[0].files)
 
     def expect(self, names: Iterable[str]) -> None:
         """Say which tensors will be read, each as often as it is named; replaces what was said before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from threading import Lock
 
@@ -18,12 +18,21 @@ CONNECTIONS = 8
 Fetch = Callable[[], bytes]
 
 
+@dataclass(slots=True)
+class _Piece:
+    """A piece on its way or here; `wanted` as long as it was only asked for."""
+
+    coming: Future[bytes]
+    nbytes: int
+    wanted: bool = True
+
+
 class Pages:
     """Fetched pieces by key, within a budget of bytes, from several threads."""
 
     def __init__(self, budget: int = BUDGET_BYTES, connections: int = CONNECTIONS):
         self._budget = budget
-        self._held: OrderedDict[Hashable, tuple[Future[bytes], int]] = OrderedDict()
+        self._held: OrderedDict[Hashable, _Piece] = OrderedDict()
         self._nbytes = 0
         self._lock = Lock()
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="merging-hub")
@@ -31,21 +40,25 @@ class Pages:
     def get(self, key: Hashable, nbytes: int, fetch: Fetch) -> bytes:
         """A piece, fetched now if need be. Raises what fetching raises; a piece that failed is asked for anew."""
         with self._lock:
-            future = self._started(key, nbytes, fetch)
+            piece = self._started(key, nbytes, fetch)
+            piece.wanted = False
             self._held.move_to_end(key)
             self._make_room()
         try:
-            return future.result()
+            return piece.coming.result()
         except BaseException:
-            self._drop(key, future)
+            self._drop(key, piece)
             raise
 
     def ask(self, key: Hashable, nbytes: int, fetch: Fetch) -> bool:
-        """Have a piece fetched in the background; False where the budget has no room for it."""
+        """Have a piece fetched in the background; False where the budget has no room for it.
+
+        Only what has been read makes room: a piece that was asked for and is thrown away would be fetched twice.
+        """
         with self._lock:
             if key in self._held:
                 return True
-            self._make_room(nbytes)
+            self._make_room(nbytes, spare_wanted=True)
             if self._nbytes + nbytes > self._budget:
                 return False
             self._started(key, nbytes, fetch)
@@ -57,31 +70,31 @@ class Pages:
             for key in [key for key in self._held if keys(key)]:
                 self._remove(key)
 
-    def _started(self, key: Hashable, nbytes: int, fetch: Fetch) -> Future[bytes]:
+    def _started(self, key: Hashable, nbytes: int, fetch: Fetch) -> _Piece:
         held = self._held.get(key)
         if held is None:
-            held = self._held[key] = (self._threads.submit(fetch), nbytes)
+            held = self._held[key] = _Piece(self._threads.submit(fetch), nbytes)
             self._nbytes += nbytes
-        return held[0]
+        return held
 
-    def _make_room(self, nbytes: int = 0) -> None:
+    def _make_room(self, nbytes: int = 0, spare_wanted: bool = False) -> None:
         """Drop the oldest pieces that have arrived until `nbytes` more fit; the newest one stays."""
         for key in list(self._held)[:-1]:
             if self._nbytes + nbytes <= self._budget:
                 return
-            if self._held[key][0].done():
+            piece = self._held[key]
+            if piece.coming.done() and not (spare_wanted and piece.wanted):
                 self._remove(key)
 
-    def _drop(self, key: Hashable, future: Future[bytes]) -> None:
+    def _drop(self, key: Hashable, piece: _Piece) -> None:
         with self._lock:
-            if self._held.get(key, (None, 0))[0] is future:
+            if self._held.get(key) is piece:
                 self._remove(key)
 
     def _remove(self, key: Hashable) -> None:
-        future, nbytes = self._held.pop(key)
-        self._nbytes -= nbytes
-        with suppress(RuntimeError):
-            future.cancel()
+        piece = self._held.pop(key)
+        self._nbytes -= piece.nbytes
+        piece.coming.cancel()
 
 
 @cache

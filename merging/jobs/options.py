@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from merging.errors import MergingError, RecipeError, nearest, raise_all
 from merging.hub.fetching import Fetch
+from merging.hub.names import parse_hub_name
 
 _SIZE = re.compile(r"(\d+\.?\d*)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 # How each is spelled, and the keyword of `merging.check` that it decides; None: it decides nothing that can be checked.
@@ -17,13 +18,18 @@ _WITH_VALUE = {
     "--device": "device",
     "--fetch": "fetch",
     "--workers": None,
+    "--push": None,
+    "--push-branch": None,
 }
-_FLAGS = {
+_FLAGS: dict[str, str | None] = {
     "--lenient": "lenient",
     "--allow-pickle": "allow_pickle",
     "--allow-unused": "allow_unused",
     "--overwrite": "overwrite",
     "--no-resume": "resume",
+    "--push-pr": None,
+    "--push-public": None,
+    "--keep-weights": None,
 }
 
 
@@ -39,7 +45,8 @@ def checked_options(options: Sequence[str]) -> dict[str, Any]:
     for word in words:
         name, equals, value = word.partition("=")
         if name in _FLAGS and not equals:
-            given[_FLAGS[name]] = name != "--no-resume"
+            if (flag := _FLAGS[name]) is not None:
+                given[flag] = name != "--no-resume"
         elif name in _WITH_VALUE:
             meant = _value(name, value if equals else next(words, ""))
             if isinstance(meant, MergingError):
@@ -58,6 +65,11 @@ def _value(name: str, text: str) -> Any:
     if name == "--fetch":
         ways = get_args(Fetch)
         return text if text in ways else RecipeError(f"--fetch cannot be {text!r}", must_be=" or ".join(ways))
+    if name == "--push":
+        must_be = "owner/name, or owner/name@branch"
+        return text if parse_hub_name(text) else RecipeError(f"--push cannot be {text!r}", must_be=must_be)
+    if name == "--push-branch":
+        return text or RecipeError("--push-branch has no value", must_be="the name of a branch")
     if name == "--workers":
         whole = text.isascii() and text.isdigit() and int(text) > 0
         return int(text) if whole else RecipeError(f"--workers cannot be {text!r}", must_be="a whole number from 1")

@@ -5,6 +5,7 @@ Whatever else lies in the folder stays where it is and is listed, so that nobody
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from typing import Any
 
 from merging.checkpoint.sidecars import find_sidecars
 from merging.engine.folder import LEDGER, RECORD, read_record
+from merging.engine.provenance import shareable
 from merging.errors import MergingError, OutputError, raise_all
 from merging.planning.check import STATE
 from merging.publish.card_layers import MARK, PICTURE
@@ -28,14 +30,13 @@ _CARD_BYTES = 8 << 20
 class Manifest:
     """What of a folder is published: weights first, then the files beside them; `left_out` are all others' names.
 
-    `record` is the merge's own. `private_paths` are paths of this machine that the published record tells.
+    `record` is the merge's own; the published one tells no path of this machine.
     """
 
     folder: Path
     entries: tuple[Entry, ...]
     left_out: tuple[str, ...]
     record: Mapping[str, Any] = field(repr=False)
-    private_paths: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -72,7 +73,8 @@ def manifest(folder: Path | str) -> Manifest:
     raise_all(problems + more)
     entries = (*weights, *beside)
     left_out = tuple(_left_out(folder, {entry.path for entry in entries}))
-    return Manifest(folder, entries, left_out, record, tuple(_private_paths(record)))
+    told = (json.dumps(shareable(record), indent=2) + "\n").encode()
+    return Manifest(folder, entries, left_out, record).adding(RECORD, told)
 
 
 def _require_finished(folder: Path, record: Mapping[str, Any] | None) -> None:
@@ -136,12 +138,3 @@ def _left_out(folder: Path, published: set[str]) -> Iterator[str]:
             yield from (name for name in inner if name not in published)
         elif each.name not in published:
             yield each.name + ("/" if each.is_dir() else "")
-
-
-def _private_paths(record: Mapping[str, Any]) -> Iterator[str]:
-    """Sources in the record that are absolute paths, or begin in somebody's home."""
-    models = record.get("models")
-    sources = [each.get("source") for each in models if isinstance(each, dict)] if isinstance(models, list) else []
-    for part in dict.fromkeys(part for source in sources for part in str(source).split("+")):
-        if part.startswith(("/", "~", "\\")) or part[1:3] in (":\\", ":/"):
-            yield part

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from merging.checkpoint.tensors import Checkpoint
-from merging.errors import CheckpointError, HubError, MergingError, nearest, raise_all
+from merging.errors import CheckpointError, HubError, MergingError, NoRepositoryError, nearest, raise_all
 from merging.hub.fetching import Fetch
 from merging.hub.names import HubName, is_explicit, parse_hub_name
 
@@ -57,15 +57,17 @@ def open_source(
         adapted.pinned += pinned
         return adapted
     except HubError as error:
-        raise _beside_paths(error, text, relative_to, where) from None
+        close = _meant_here(text, relative_to) if isinstance(error, NoRepositoryError) else []
+        fix = "; ".join(([error.fix] if error.fix else []) + ([f"nearest here: {', '.join(close)}"] if close else []))
+        kind = type(error)
+        raise kind(error.what, where=where or error.where, must_be=error.must_be, fix=fix or None) from None
 
 
-def _beside_paths(error: HubError, text: str, relative_to: Path | None, where: str | None) -> HubError:
-    """A refusal of the Hub, with the paths here that may have been meant."""
+def _meant_here(text: str, relative_to: Path | None) -> list[str]:
+    """Paths that may have been meant by what is no repository."""
     folders = [Path()] if relative_to is None else [relative_to, Path()]
-    close = [] if is_explicit(text) else [each for part in text.split("+") for each in _nearest_paths(part, folders)]
-    fix = "; ".join(([error.fix] if error.fix else []) + ([f"nearest here: {', '.join(close)}"] if close else []))
-    return HubError(error.what, where=where or error.where, must_be=error.must_be, fix=fix or None)
+    parts = [] if is_explicit(text) else text.split("+")
+    return [each for part in parts for each in _nearest_paths(part, folders)]
 
 
 def _opened(place: Place, allow_pickle: bool, fetch: Fetch) -> Checkpoint:
@@ -94,13 +96,17 @@ def _adapter(place: Place) -> tuple[Path, tuple[Any, ...]]:
 def find_source(text: str, *, relative_to: Path | None = None, where: str | None = None) -> Source:
     """What `text` names. Raises CheckpointError with the nearest names that exist."""
     folders = [Path()] if relative_to is None else [relative_to, Path()]
-    whole = _place(text, folders)
-    if whole is not None:
-        return Source(whole)
+    existing = _existing(text, folders)
+    if existing is not None:
+        return Source(existing)
     for plus in re.finditer(r"\+", text):
         base, adapter = _place(text[: plus.start()], folders), _place(text[plus.end() :], folders)
         if base is not None and adapter is not None:
             return Source(base, adapter)
+    # A revision may have a "+" of its own.
+    whole = _place(text, folders)
+    if whole is not None:
+        return Source(whole)
     parts = text.split("+")
     if len(parts) > 2:
         must_be = "a path, or `base+adapter`"
@@ -125,7 +131,7 @@ def at_commits(text: str, commits: Mapping[tuple[str, str], str]) -> str:
 
 
 def _place(text: str, folders: Sequence[Path]) -> Place | None:
-    """An existing path, else a repository: unless its owner is a folder here: then a path is misspelled."""
+    """An existing path, else a repository: unless its owner is a folder here, for then a path is misspelled."""
     if is_explicit(text):
         return parse_hub_name(text)
     path = _existing(text, folders)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from merging.checkpoint.tensors import MemoryCheckpoint
 from merging.engine.run import run
 from merging.planning.plan import Plan
 from tests.engine.plans import models, plan_of
+from tests.engine.shelf import KeptShelf
 
 SHAPES = {f"layers.{i}.w": (40, 50) for i in range(12)} | {"embed": (300, 40), "norm": (40,), "empty": (0, 3)}
 STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
@@ -30,8 +32,11 @@ def plan_to_kill() -> Plan:
     return Plan(plan.recipe, plan.models, plan.jobs, {"model_type": "none"}, None, shard_bytes=20_000)
 
 
-def victim(plan: Plan, out: Path, deadly: int | None, counter: Path | None = None) -> None:
-    """Run the merge in a fork; die by SIGKILL at step `deadly`, or write down how many steps there were."""
+def victim(plan: Plan, out: Path, way: str, deadly: int | None, counter: Path | None = None) -> None:
+    """Run the merge in a fork; die by SIGKILL at step `deadly`, or write down how many steps there were.
+
+    `way` is "local", or how the weights go to a shelf beside the output folder: "streamed" or "shards".
+    """
     child = os.fork()
     if child:
         os.waitpid(child, 0)
@@ -55,7 +60,8 @@ def victim(plan: Plan, out: Path, deadly: int | None, counter: Path | None = Non
     sys.addaudithook(count)
     code = 1
     with contextlib.suppress(BaseException):
-        for _ in run(plan, out, workers=2, block=512):
+        shelf = KeptShelf(streams=way == "streamed", folder=shelf_of(out))
+        for _ in run(plan, out, workers=2, block=512, deliver=None if way == "local" else shelf):
             pass
         code = 0
     if counter is not None:
@@ -75,27 +81,41 @@ def contents(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def main(folder: Path, seed: int, count: int) -> None:
+def shelf_of(out: Path) -> Path:
+    """Where the shelf of an output folder is."""
+    return out.with_name(out.name + "-shelf")
+
+
+def outcome(out: Path, way: str) -> dict[str, bytes]:
+    """What a merge left in its folder, and on its shelf."""
+    held = contents(out)
+    if way != "local":
+        held |= {f"shown/{name}": content for name, content in contents(shelf_of(out) / "shown").items()}
+    return held
+
+
+def main(folder: Path, seed: int, count: int, way: str = "local") -> None:
     """Print one line per kill point whose resumed output is not byte for byte the uninterrupted one."""
     plan = plan_to_kill()
-    victim(plan, folder / "whole", None, folder / "steps")
-    expected = contents(folder / "whole")
+    victim(plan, folder / "whole", way, None, folder / "steps")
+    expected = outcome(folder / "whole", way)
     assert "merging.json" in expected, "the uninterrupted merge did not end"
     steps = int((folder / "steps").read_text())
     choose = random.Random(seed)
     for attempt in range(count):
         out = folder / f"out{attempt}"
         point = choose.randrange(1, steps + 1)
-        victim(plan, out, point)
+        victim(plan, out, way, point)
         if choose.random() < 0.3:
-            victim(plan, out, choose.randrange(1, steps + 1))
-        victim(plan, out, None)
-        if contents(out) != expected:
-            sys.stdout.write(f"kill point {point} of {steps}: {sorted(contents(out))} not {sorted(expected)}\n")
-        for path in sorted(out.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
+            victim(plan, out, way, choose.randrange(1, steps + 1))
+        victim(plan, out, way, None)
+        found = outcome(out, way)
+        if found != expected:
+            sys.stdout.write(f"kill point {point} of {steps}: {sorted(found)} not {sorted(expected)}\n")
+        for place in (out, shelf_of(out)):
+            shutil.rmtree(place, ignore_errors=True)
     sys.stdout.write(f"checked {count} kill points of {steps} steps\n")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

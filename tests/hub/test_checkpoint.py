@@ -169,7 +169,7 @@ def test_all_that_is_wrong_with_repositories_is_said_at_once(server: HubServer, 
     server.add("tester/pickled", {"pytorch_model.bin": b"x" * 100, "config.json": b"{}"})
     recipe = RECIPE.replace("tester/tuned-1", "tester/tunde-1").replace("tester/tuned-2", "tester/pickled")
     problems = check(recipe, fetch="ranges").problems
-    assert [type(problem).__name__ for problem in problems] == ["HubError", "CheckpointError"]
+    assert [type(problem).__name__ for problem in problems] == ["NoRepositoryError", "CheckpointError"]
     assert "no repository tester/tunde-1" in problems[0].what
     assert "no safetensors weights" in problems[1].what
 

@@ -28,7 +28,7 @@ def contents(found):
 
 def test_a_merge_gets_a_card_and_a_picture(out):
     made = contents(with_card_files(manifest(out), "me/mix"))
-    assert sorted(made) == ["README.md", "merging-layers.svg"]
+    assert sorted(made) == ["README.md", "merging-layers.svg", "merging.json"]
     assert ModelCard(made["README.md"]).data.tags == ["merge", "merging", "ties"]
     assert "tuned-1" in "".join(ElementTree.fromstring(made["merging-layers.svg"]).itertext())
 
@@ -40,7 +40,7 @@ def test_nothing_that_is_made_tells_where_the_models_lie(out):
 
 def test_a_readme_of_a_person_is_left_as_it_is_and_the_card_stands_beside_it(out):
     made = contents(with_card_files(manifest(out), "me/mix", "---\ntags: [a]\n---\n# Mine\n"))
-    assert sorted(made) == ["MERGE.md", "merging-layers.svg"] and is_ours(made["MERGE.md"])
+    assert sorted(made) == ["MERGE.md", "merging-layers.svg", "merging.json"] and is_ours(made["MERGE.md"])
 
 
 def test_a_card_that_an_earlier_push_left_in_the_folder_does_not_go_out_again(out):

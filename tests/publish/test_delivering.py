@@ -13,7 +13,9 @@ import torch
 
 import merging
 from merging.engine.events import Delivered, Delivering, Event, RunStarted, Warned
+from merging.engine.provenance import shareable
 from merging.engine.run import run
+from merging.engine.verify import Verification, verify
 from merging.errors import HubError, HubWarning, MergingError
 from merging.planning.build import plan as make_plan
 from merging.planning.plan import Plan
@@ -66,8 +68,10 @@ def test_the_commit_holds_what_a_local_merge_writes_and_a_card(
     events = list(run(wish(family), tmp_path / "out", deliver=delivery(either)))
     there = either.contents(NAME)
     different = {name for name, content in local.items() if there.get(name) != content}
-    # The ledger tells how long each tensor took.
-    assert different == {"merging-ledger.jsonl"}
+    # The ledger tells how long each tensor took, the record where the recipe lay.
+    assert different == {"merging-ledger.jsonl", "merging.json"}
+    records = [json.loads(files["merging.json"]) for files in (local, there)]
+    assert records[1] == shareable(records[0])
     assert set(there) - set(local) == {".gitattributes", "README.md", "merging-layers.svg"}
     assert b"task_arithmetic" in there["README.md"]
     assert [e.way for e in events if isinstance(e, Delivering)] == ["streamed" if either.xet else "shards"]
@@ -85,6 +89,19 @@ def test_the_folder_says_where_the_weights_are_and_holds_the_rest(
     assert not (tmp_path / "out" / ".merging").exists()
     for name in ("README.md", "config.json", "tokenizer.json", "merging-ledger.jsonl"):
         assert (tmp_path / "out" / name).read_bytes() == either.contents(NAME)[name]
+
+
+def test_a_merge_whose_weights_are_elsewhere_is_verified_there(
+    plain: HubServer, family: tiny.Family, tmp_path: Path
+) -> None:
+    list(run(wish(family), tmp_path / "out", deliver=delivery(plain)))
+    *_, result = verify(tmp_path / "out", wish(family))
+    assert isinstance(result, Verification) and result.good and result.recomputed
+    ledger = tmp_path / "out" / "merging-ledger.jsonl"
+    digest = json.loads(ledger.read_text().splitlines()[0])["digest"]
+    ledger.write_text(ledger.read_text().replace(digest, "0" * 32))
+    *_, result = verify(tmp_path / "out")
+    assert isinstance(result, Verification) and len(result.corrupt) == 1
 
 
 def test_a_token_that_may_not_write_is_refused_before_a_tensor_is_read(

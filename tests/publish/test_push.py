@@ -239,5 +239,4 @@ def test_gated_private_and_clashing_sources_are_named_before_anything_is_sent(pl
     assert "gated" in notices
     assert "private" in notices
     assert "cc-by-nc-4.0" in notices
-    assert "paths of this machine" in notices
     assert {request.method for request in plain.requests} == {"GET"}

@@ -14,7 +14,11 @@ import pytest
 import torch
 
 import merging
+from merging.engine.provenance import shareable
+from merging.errors import MergingError
+from merging.jobs.options import checked_options
 from tests import tiny
+from tests.command_line import commands
 from tests.hub.server import Fault, HubServer
 from tests.remote import folder_files
 
@@ -99,8 +103,9 @@ def test_a_run_that_ends_in_the_middle_goes_on_to_the_same_commit(walk: Walk, nu
     local = {file.name: file.read_bytes() for file in (walk.folder / "local").iterdir()}
     there = walk.hub.contents("tester/merged")
     assert weights(there) == weights(local)
-    for name in ("config.json", "tokenizer.json", "merging.json"):
+    for name in ("config.json", "tokenizer.json"):
         assert there[name] == local[name]
+    assert json.loads(there["merging.json"]) == shareable(json.loads(local["merging.json"]))
     assert not list((walk.folder / "out").glob("*.safetensors*"))
 
 
@@ -125,6 +130,16 @@ def test_no_token_is_left_in_anything_that_was_written_or_said(walk: Walk) -> No
         for file in (walk.folder / place).rglob("*"):
             assert file.is_dir() or walk.hub.token.encode() not in file.read_bytes()
     assert all(walk.hub.token.encode() not in content for content in walk.hub.contents("tester/merged").values())
+
+
+def test_a_job_may_be_given_the_options_of_a_push() -> None:
+    known = {name for option in commands()["run"].params for name in option.opts}
+    given = ["--push=org/name@branch", "--push-branch=b", "--push-pr", "--push-public", "--keep-weights"]
+    assert checked_options(given) == {}
+    assert {word.partition("=")[0] for word in given} <= known
+    for word in ("--push=nowhere", "--push-branch="):
+        with pytest.raises(MergingError):
+            checked_options([word])
 
 
 def test_options_of_a_push_need_one(walk: Walk) -> None:
