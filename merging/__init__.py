@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from merging.engine.verify import verify as verify
     from merging.errors import MergingError as MergingError
     from merging.errors import Problems as Problems
+    from merging.hub.client import Hub as Hub
+    from merging.hub.names import parse_hub_name as parse_hub_name
+    from merging.hub.search import hub_account as hub_account
+    from merging.hub.search import search_hub as search_hub
     from merging.jobs.compare import compare_ledgers as compare_ledgers
     from merging.jobs.compare import compare_merges as compare_merges
     from merging.jobs.compare import compare_recipes as compare_recipes
@@ -57,8 +61,10 @@ if TYPE_CHECKING:
     from merging.planning.explain import explain as explain
     from merging.planning.explain import readable as readable
     from merging.planning.plan import Plan as Plan
+    from merging.publish.push import push as push
     from merging.recipe.places import parse_yaml as parse_yaml
     from merging.recipe.recipe import Recipe as Recipe
+    from merging.recipe.source import find_source as find_source
     from merging.recipe.source import open_source as open_source
     from merging.recipe.text import read_recipe as read_recipe
     from merging.recipe.text import write_yaml as write_yaml
@@ -70,6 +76,7 @@ _HOMES = {
     "BlockWeights": "analysis.blocks",
     "Checkpoint": "checkpoint.tensors",
     "Diagnosis": "analysis.diagnosis",
+    "Hub": "hub.client",
     "Job": "jobs.job",
     "Jobs": "jobs.jobs",
     "LiveScorer": "demo.live",
@@ -98,16 +105,20 @@ _HOMES = {
     "density_curve": "analysis.diagnosis",
     "diagnose": "analysis.diagnose",
     "explain": "planning.explain",
+    "find_source": "recipe.source",
     "find_zoo": "demo.zoo",
+    "hub_account": "hub.search",
     "intruders": "analysis.intruders",
     "merge": "engine.merge",
     "merge_method": "methods.declare",
     "merge_tensor": "methods.apply",
     "open_source": "recipe.source",
     "pareto": "sweep.sweep",
+    "parse_hub_name": "hub.names",
     "parse_yaml": "recipe.places",
     "part_of": "analysis.blocks",
     "plan": "planning.build",
+    "push": "publish.push",
     "read_block_weights": "analysis.block_text",
     "read_curve": "analysis.curves",
     "read_recipe": "recipe.text",
@@ -115,6 +126,7 @@ _HOMES = {
     "recall_diagnosis": "analysis.diagnose",
     "run": "engine.run",
     "score_recipe": "demo.live",
+    "search_hub": "hub.search",
     "spectra": "analysis.spectra",
     "summary": "analysis.summary",
     "tensor_statistics": "analysis.contents",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import streamlit as st
@@ -21,6 +22,8 @@ PAGES = (
 
 def main() -> None:
     """Let a person in and show the page they asked for."""
+    # Before the Hub's client is imported, which looks once; jobs that are started here inherit it.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     st.set_page_config(page_title="merging", page_icon=ICON, layout="wide")
     pages = [st.Page(f"views/{name}.py", title=title, icon=icon) for name, title, icon in PAGES]
     # Named before the door is shown, so that whoever is let in gets the page of the address.

@@ -1,4 +1,4 @@
-"""Choosing models: from the bundled ones, from the roots, or by typing a path."""
+"""Choosing models: from the bundled ones, from the roots, or by typing a path or a name on the Hub."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import streamlit as st
 
 from ui.boxes import plain
 from ui.places import known_models, refusal, short, zoo_models
+from ui.remote import is_allowed
 
 
 def shown(source: str) -> str:
     """How a source is listed: the bundled ones by name, others by path."""
     names = {path: name for name, path in zoo_models().items()}
     return names.get(source, source)
+
+
+def hint() -> str:
+    """What may be typed where a model is chosen."""
+    return "choose, type a path or owner/name" if is_allowed() else "choose or type a path"
 
 
 def pick_one(label: str, key: str, default: str | None = None, optional: bool = False) -> str | None:
@@ -27,7 +33,7 @@ def pick_one(label: str, key: str, default: str | None = None, optional: bool = 
         key=key,
         accept_new_options=True,
         persist_state="session",
-        placeholder="none" if optional else "choose or type a path",
+        placeholder="none" if optional else hint(),
     )
     return _allowed([chosen])[0] if chosen and _allowed([chosen]) else None
 
@@ -43,7 +49,7 @@ def pick_several(label: str, key: str, default: tuple[str, ...] = ()) -> tuple[s
         key=key,
         accept_new_options=True,
         persist_state="session",
-        placeholder="choose or type paths",
+        placeholder=hint(),
     )
     return tuple(_allowed(chosen))
 

@@ -1,4 +1,4 @@
-"""Where models are found: the bundled ones, and folders under the roots that the workbench was allowed to see."""
+"""Where models are found: the bundled ones, folders under the roots that the workbench may see, and the Hub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 import streamlit as st
 
-from merging import MergingError, find_zoo
+from merging import MergingError, find_source, find_zoo, parse_hub_name
+from ui import remote
 
 # Folders that may be listed and opened, set by `merging ui --root`; separated as in PATH.
 ROOTS = "MERGING_UI_ROOTS"
@@ -57,29 +58,57 @@ def known_models() -> dict[str, str]:
 def refusal(source: str) -> str | None:
     """Why a source may not be opened from here; None when it may.
 
-    Each part of `base+adapter` is a path, and so may be the whole; links are followed before they are judged.
+    What is judged is what would be opened: paths must lie in the roots, and names on the Hub may be asked for unless
+    the workbench was told otherwise. Of what cannot be found every part is judged as a path.
     """
-    allowed = (*roots(), *(Path(path).resolve().parent for path in list(zoo_models().values())[:1]))
-    for part in dict.fromkeys((source, *source.split("+"))):
-        try:
-            place = Path(part).expanduser().resolve()
-        except (OSError, RuntimeError, ValueError):
-            # A home that nobody has, or letters that no path can hold.
-            return f"{part!r} is no path."
-        if not any(place.is_relative_to(root) for root in allowed):
-            shown = ", ".join(map(str, roots()))
-            return f"{part} lies outside {shown}; start the workbench with `merging ui --root` to allow it."
+    try:
+        found = find_source(source)
+    except MergingError:
+        parts = [part for part in source.split("+") if not parse_hub_name(part)]
+        return next(filter(None, map(path_refusal, parts)), None)
+    for place in (found.path, found.adapter):
+        if isinstance(place, Path) and (says := path_refusal(str(place))):
+            return says
+        if place is not None and not isinstance(place, Path) and not remote.is_allowed():
+            return f"{place} names no folder here, and this workbench does not ask the Hub ({remote.SWITCH}=off)."
     return None
+
+
+def path_refusal(path: str) -> str | None:
+    """Why a path may not be opened or written to from here; links are followed before it is judged."""
+    try:
+        place = Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):
+        # A home that nobody has, or letters that no path can hold.
+        return f"{path!r} is no path."
+    if any(place.is_relative_to(root) for root in _allowed()):
+        return None
+    shown = ", ".join(map(str, roots()))
+    return f"{path} lies outside {shown}; start the workbench with `merging ui --root` to allow it."
+
+
+def _allowed() -> tuple[Path, ...]:
+    return (*roots(), *(Path(path).resolve().parent for path in list(zoo_models().values())[:1]))
 
 
 def short(source: str) -> str:
     """What a model is called in charts and tables: its last folder, or what is left of an adapter's source."""
-    return " + ".join(Path(part.rstrip("/")).name or part for part in source.split("+"))
+    return " + ".join(_last(part) for part in source.split("+"))
+
+
+def _last(part: str) -> str:
+    named = parse_hub_name(part)
+    return named.repository.partition("/")[2] if named else Path(part.rstrip("/")).name or part
 
 
 def stamp(source: str) -> Stamp:
-    """Names, sizes and times of the files that a source is read from; changes when a checkpoint does."""
+    """Names, sizes and times of the files that a source is read from; changes when a checkpoint does.
+
+    Of a source on the Hub, its commits; raises HubError, or StillAsking, while they are not known.
+    """
     found: list[tuple[str, int, int]] = []
+    if remote.is_remote(source):
+        found += [(commit, 0, 0) for commit in remote.commits(source)]
     for part in source.split("+"):
         place = Path(part).expanduser()
         try:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from math import inf, nan, sqrt
 from typing import NamedTuple
 
+from merging.checkpoint.adapters import AdaptedCheckpoint
 from merging.checkpoint.tensors import Checkpoint
 from merging.errors import CheckpointError
 from merging.families.family import recognise
+from merging.hub.checkpoint import HubCheckpoint
 from merging.lazy import Tensor, torch
 
 # Entries read at once.
@@ -82,9 +84,16 @@ def contents(checkpoint: Checkpoint) -> Contents:
         tensors.append(
             Held(spec.name, spec.dtype, spec.shape, spec.entries, spec.nbytes, place.stack, place.layer, place.role)
         )
-    sidecars = tuple(sorted(checkpoint.sidecars()))
+    # Those on the Hub are named without being fetched.
+    beside = checkpoint.base if isinstance(checkpoint, AdaptedCheckpoint) else checkpoint
+    sidecars = beside.sidecar_names if isinstance(beside, HubCheckpoint) else beside.sidecars()
     return Contents(
-        checkpoint.location, family.name, dict(family.stacks), checkpoint.fingerprint, sidecars, tuple(tensors)
+        checkpoint.location,
+        family.name,
+        dict(family.stacks),
+        checkpoint.fingerprint,
+        tuple(sorted(sidecars)),
+        tuple(tensors),
     )
 
 

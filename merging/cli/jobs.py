@@ -7,12 +7,13 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from merging.cli.options import json_option, overwrite_option, workers_option
 from merging.cli.text import printable, show_error, show_warning, size
+from merging.hub.fetching import Fetch
 from merging.jobs.jobs import Jobs
 from merging.planning.explain import readable
 
@@ -29,7 +30,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 @json_option
 @click.pass_context
 def jobs(ctx: click.Context, search: str, as_json: bool) -> None:
-    """List merges and sweeps that run in processes of their own, the newest first.
+    """List merges, sweeps and pushes that run in processes of their own, the newest first.
 
     One of them runs at a time on a machine, the others wait in the order in which they were submitted. They live in
     $MERGING_HOME/jobs, else in ~/.local/state/merging/jobs.
@@ -76,6 +77,7 @@ def show(id: str, as_json: bool, follow: bool) -> None:
 @click.option("--lenient", is_flag=True, help="List unknown keys of the recipe and go on without them.")
 @click.option("--allow-pickle", is_flag=True, help="Read .bin and .pt files, through a restricted unpickler.")
 @click.option("--allow-unused", is_flag=True, help="Accept inputs and filters that change nothing.")
+@click.option("--fetch", type=click.Choice(get_args(Fetch)), help="Bytes of models on the Hub; default: snapshot.")
 @overwrite_option
 @json_option
 def submit(recipe: str, out: Path, name: str, as_json: bool, **options: Any) -> None:
@@ -191,6 +193,8 @@ def job_json(job: Job) -> dict[str, Any]:
         "method": job.method,
         "folder": str(job.folder),
         "out": str(job.out),
+        "repository": job.repository or None,
+        "published": job.published,
         "command": list(job.command),
         "created": job.created.isoformat(),
         "started": job.started and job.started.isoformat(),
@@ -211,7 +215,7 @@ def _row(job: Job) -> tuple[str, ...]:
     state, place = job.state, job.position
     shown = f"queued ({place})" if place is not None else state
     done = "" if state == "queued" else f"{job.progress.share:.0%}"
-    out = str(job.out) if job.kind == "merge" else "(sweep)"
+    out = {"merge": str(job.out), "sweep": "(sweep)", "push": f"to {job.repository}"}[job.kind]
     return job.id, shown, done, job.method, out, _age(job.created), job.name
 
 
@@ -226,8 +230,9 @@ def _show(job: Job) -> None:
     progress = job.progress
     place = f", number {job.position} in the line" if job.position is not None else ""
     click.echo(printable(f"{job.id}  {job.state}{place}  {job.name}".rstrip()))
-    click.echo(printable(f"  {job.method} into {job.out}" if job.kind == "merge" else f"  sweep of {job.method}"))
-    pieces = "points" if job.kind == "sweep" else "tensors"
+    what = {"merge": f"{job.method} into {job.out}", "sweep": f"sweep of {job.method}"}
+    click.echo(printable(f"  {what.get(job.kind, f'{job.out} to {job.repository}')}"))
+    pieces = {"sweep": "points", "push": "files"}.get(job.kind, "tensors")
     moved = f", {readable(progress.bytes_per_second)}/s" if progress.bytes_per_second else ""
     left = f", {progress.seconds_left:.0f} s left" if progress.seconds_left is not None else ""
     done = f"{progress.tensors_done} of {progress.tensors} {pieces}"
@@ -235,6 +240,8 @@ def _show(job: Job) -> None:
     for event in job.events():
         if event.get("event") == "Warned":
             show_warning(str(event.get("text")))
+    if (published := job.published) is not None:
+        click.echo(printable(f"  {published.get('pull_request') or published.get('url')}"))
     if (error := job.error) is not None:
         show_error(error)
 
@@ -268,5 +275,7 @@ def _tell(event: dict[str, Any]) -> None:
             click.echo(f"number {event.get('position')} in the line", err=True)
         case "Warned":
             show_warning(str(event.get("text")))
+        case "Published":
+            click.echo(str(event.get("pull_request") or event.get("url")), err=True)
         case "Progress":
             click.echo(f"{event.get('tensors_done')} of {event.get('tensors')}, {event.get('seconds')} s", err=True)

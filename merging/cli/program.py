@@ -107,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _show_warnings()
+    # The Hub's client would tell its makers once a day which program asks.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     sys.exit(_outcome(given, debug="--debug" in given[:1]))
 
 

@@ -1,27 +1,32 @@
-"""What `run` and `sweep` have in common when a job's folder is named."""
+"""What `run`, `sweep` and `push` have in common when a job's folder is named."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from merging.jobs.job import Kind
     from merging.jobs.worker import Worker
 
 
 @contextmanager
 def working(
-    ctx: click.Context, folder: Path, kind: Literal["merge", "sweep"], recipe: str, out: Path | None = None
+    ctx: click.Context, folder: Path, kind: Kind, recipe: str, out: Path | None = None, to: str = ""
 ) -> Iterator[Worker]:
-    """The worker of the job in `folder`, when its turn has come; the job is made when it is started by hand."""
+    """The worker of the job in `folder`, when its turn has come; the job is made when it is started by hand.
+
+    A push has no recipe; `out` is what it publishes and `to` the repository.
+    """
     from merging.jobs.files import without_tokens
     from merging.jobs.jobs import Jobs
     from merging.jobs.worker import Worker
@@ -29,12 +34,45 @@ def working(
     folder = folder.absolute()
     _hide_tokens_in_log(folder, without_tokens)
     target = None if out is None else out.absolute()
-    given = [word for word in (target,) if word is not None]
-    words = ["merging", str(ctx.info_name), str(folder / "recipe.yaml"), *map(str, given), "--job", str(folder)]
+    given = [str(folder / "recipe.yaml")] if recipe else []
+    given += [str(word) for word in (target, to) if word]
+    words = ["merging", str(ctx.info_name), *given, "--job", str(folder)]
     Jobs(folder.parent).adopt(folder.name, kind, recipe, target, [*words, *_given_options(ctx)])
-    with Worker(folder) as worker:
+    with Worker(folder) as worker, _warnings_told(worker):
         worker.wait_for_turn()
         yield worker
+
+
+def told_to(worker: Worker, watch: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The watch of a push, that also has the worker count what it sees."""
+
+    def told(event: Any) -> None:
+        if hasattr(event, "manifest"):
+            worker.expect_files(len(event.manifest.entries), event.manifest.nbytes)
+        else:
+            worker.sent(event.path, event.done, event.size, event.held)
+        watch(event)
+
+    return told
+
+
+@contextmanager
+def _warnings_told(worker: Worker) -> Iterator[None]:
+    """Have warnings about the Hub stand among the job's events, too."""
+    from merging.errors import HubWarning
+
+    shown = warnings.showwarning
+
+    def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, HubWarning):
+            worker.tell({"event": "Warned", "text": str(message)})
+        shown(message, category, *place, **more)
+
+    warnings.showwarning = tell
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
 
 
 def _given_options(ctx: click.Context) -> list[str]:

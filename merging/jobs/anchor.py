@@ -36,7 +36,10 @@ def _absolute(source: str, folder: Path) -> str:
     except MergingError:
         return source
     places = [place for place in (found.path, found.adapter) if place is not None]
-    return "+".join(str(place.absolute() if isinstance(place, Path) else place) for place in places)
+    if not any(isinstance(place, Path) for place in places):
+        return source
+    # Whatever folders there are where it is read, a repository stays one.
+    return "+".join(str(place.absolute()) if isinstance(place, Path) else f"hf://{place}" for place in places)
 
 
 def _renamed(value: Any, moved: Mapping[str, str], key: str = "") -> Any:

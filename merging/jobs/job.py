@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from merging.engine.folder import LEDGER
 from merging.errors import CheckpointError, MergingError, OutputError
@@ -31,20 +31,22 @@ from merging.jobs.state import (
 )
 from merging.planning.check import STATE as UNFINISHED
 
+Kind = Literal["merge", "sweep", "push"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
 LOG_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
 class Job:
-    """A merge or a sweep in a process of its own, and the folder through which one watches and stops it.
+    """A merge, a sweep or a push in a process of its own, and the folder through which one watches and stops it.
 
-    `out` is where the merge goes; of a sweep, the file of its points. `command` is what one would type. `number`
-    counts the jobs of a root in the order in which they were handed in; 0 where the folder no longer says.
+    `out` is where the merge goes; of a sweep, the file of its points; of a push, the folder that is published.
+    `command` is what one would type. `number` counts the jobs of a root in the order in which they were handed in; 0
+    where the folder no longer says.
     """
 
     id: str
-    kind: Literal["merge", "sweep"]
+    kind: Kind
     name: str
     folder: Path
     out: Path
@@ -105,6 +107,17 @@ class Job:
         return found[1] if found else ""
 
     @property
+    def repository(self) -> str:
+        """Where a push goes, as it was named: `owner/name`, or `owner/name@branch`; empty for others."""
+        return self.command[3] if self.kind == "push" and len(self.command) > 3 else ""
+
+    @property
+    def published(self) -> Mapping[str, Any] | None:
+        """What stands on the Hub at the end: `repository`, `commit`, its `url`, `pull_request` where it opened one."""
+        told = (event for event in reversed(self.events(20)) if event.get("event") == "Published")
+        return next(told, None) if self.state == "done" else None
+
+    @property
     def error(self) -> MergingError | None:
         """Why it failed or was lost; None for all others."""
         state, held = self.state, read_state(self.folder)
@@ -149,7 +162,7 @@ class Job:
 
         Rows are those of merging-ledger.jsonl: tensor, rule, method, parameters, operands with norm and share, digest.
         """
-        if self.kind == "sweep":
+        if self.kind != "merge":
             return []
         rows = read_lines(self.out / LEDGER) or read_lines(self.out / UNFINISHED / "journal.jsonl")
         if not rows and self.state == "done":
@@ -173,8 +186,11 @@ class Job:
         except OSError as error:
             raise OutputError(f"cannot cancel {self.id}: {error.strerror}", where=str(self.folder)) from None
 
-    def resume(self) -> Job:
-        """Put it back in the line, to go on where it stopped. Raises OutputError when it waits, runs or is done."""
+    def resume(self, *, token: str | None = None) -> Job:
+        """Put it back in the line, to go on where it stopped. Raises OutputError when it waits, runs or is done.
+
+        `token` is for the Hub, by default that of the environment; it is handed to the worker and written nowhere.
+        """
         if not self.command:
             raise OutputError(
                 f"{self.folder / JOB_FILE} cannot be read",
@@ -190,15 +206,15 @@ class Job:
             ticket = queue.next_ticket()
             self._change(State(ticket=ticket))
             queue.enter(ticket, self.id)
-        self.start()
+        self.start(token)
         return self
 
-    def start(self) -> None:
+    def start(self, token: str | None = None) -> None:
         """Start its worker. Raises OutputError."""
         # What is there already is to be kept, whatever the first run was asked to leave.
         command = [word for word in self.command if word != "--no-resume"]
         try:
-            spawn(command, self.folder)
+            spawn(command, self.folder, token)
         except MergingError as error:
             self._change(State("failed", exit_code=1, error=error_data(error)))
             Queue(self.folder.parent).leave(self.id)
@@ -246,7 +262,7 @@ def read_job(folder: Path) -> Job:
     number = data.get("number")
     return Job(
         id=folder.name,
-        kind="sweep" if data.get("kind") == "sweep" else "merge",
+        kind=next((kind for kind in get_args(Kind) if kind == data.get("kind")), "merge"),
         name=str(data.get("name") or ""),
         folder=folder,
         out=Path(str(data.get("out") or folder / "out")),

@@ -14,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from merging.checkpoint.tensors import Checkpoint
+from merging.engine.folder import read_record
 from merging.errors import OutputError, RecipeError, nearest, raise_all
 from merging.jobs.files import without_tokens
-from merging.jobs.job import Job, read_job
-from merging.jobs.making import Command, Kind, check_variants, make_job, read_wish, refuse_tokens, taken
+from merging.jobs.job import Job, Kind, read_job
+from merging.jobs.making import Command, check_variants, make_job, read_wish, refuse_tokens, taken
 from merging.jobs.options import checked_options
 from merging.jobs.queue import Queue
 from merging.jobs.state import JOB_FILE, RECIPE_FILE
@@ -49,18 +51,20 @@ class Jobs:
         folder: Path | None = None,
         name: str = "",
         options: Sequence[str] = (),
+        checkpoints: Mapping[str, Checkpoint] | None = None,
     ) -> Job:
         """Start a merge in a process of its own, or put it in the line behind others.
 
         `recipe` is YAML text or the path of a file; relative models are looked for in `folder` (default: the file's),
-        then in the current one. `options` are those of `merging run`. Raises everything that is wrong, all at once,
+        then in the current one. `options` are those of `merging run`. `checkpoints` stands in for sources when the
+        merge is judged: what is open already is not asked for again. Raises everything that is wrong, all at once,
         before anything is written: what `merging check` finds, a folder that another job writes to, a token in sight.
         """
         target = Path(out).expanduser().absolute()
         planning = checked_options(options)
         text, wish = read_wish(recipe, folder, lenient=bool(planning.get("lenient")))
         refuse_tokens(recipe=text, name=name, out=str(out), options=" ".join(options))
-        report = check(wish, out=target, **planning)
+        report = check(wish, out=target, checkpoints=checkpoints, **planning)
         raise_all([*report.problems, *taken(self.root, target)])
 
         def command(job: Path) -> tuple[str, ...]:
@@ -97,6 +101,42 @@ class Jobs:
             return ("merging", "sweep", str(job / RECIPE_FILE), *varied, *scored, "--job", str(job))
 
         return self._begin("sweep", text, name, None, command)
+
+    def submit_push(
+        self,
+        folder: Path | str,
+        repository: str,
+        *,
+        branch: str | None = None,
+        pull_request: bool = False,
+        private: bool = True,
+        parent: str | None = None,
+        replace: bool = False,
+        message: str = "",
+        name: str = "",
+        token: str | None = None,
+    ) -> Job:
+        """Start putting a finished merge on the Hub, in a process of its own: `merging push`, whose options these are.
+
+        `token` is by default that of the environment; it reaches the worker by its environment and is written nowhere.
+        Raises OutputError for a folder without the record of a merge, RecipeError for a token in sight. What else may
+        be wrong `merging.push` with `dry_run` tells beforehand, and the job's error afterwards.
+        """
+        source = Path(folder).expanduser().absolute()
+        refuse_tokens(repository=repository, branch=branch or "", message=message, name=name)
+        if token and any(token in text for text in (repository, branch or "", message, name, str(source))):
+            raise RecipeError("the access token stands in what would be written down", must_be="in its own field only")
+        if read_record(source) is None:
+            must_be = "the output of a finished merge"
+            raise OutputError(f"{source} holds no record of a merge", must_be=must_be, fix="wait until it is sealed")
+        words = [*(("--branch", branch) if branch else ()), *(("--pr",) if pull_request else ())]
+        words += [*(() if private else ("--public",)), *(("--parent", parent) if parent else ())]
+        words += [*(("--replace",) if replace else ()), *(("--message", message) if message else ())]
+
+        def command(job: Path) -> tuple[str, ...]:
+            return ("merging", "push", str(source), repository, "--job", str(job), *words)
+
+        return self._begin("push", "", name, source, command, token)
 
     def all(self) -> list[Job]:
         """Every job, the newest first."""
@@ -148,11 +188,13 @@ class Jobs:
     def adopt(self, id: str, kind: Kind, recipe: str, out: Path | None, command: Sequence[str]) -> Job:
         """The job in the folder `id`, for a worker that was started by hand: it is made where there is none.
 
+        `recipe` is "" for a push, which has none.
+
         Raises OutputError when the folder holds something else, or a job with another recipe or command.
         """
         folder = self.root / id
-        own = Path(recipe).absolute() == folder / RECIPE_FILE
-        text = "" if own else read_wish(str(Path(recipe)), None, lenient="--lenient" in command)[0]
+        own = bool(recipe) and Path(recipe).absolute() == folder / RECIPE_FILE
+        text = "" if own or not recipe else read_wish(str(Path(recipe)), None, lenient="--lenient" in command)[0]
         if (folder / JOB_FILE).is_file():
             job = read_job(folder)
             other = (not own and job.recipe != text) or job.kind != kind or (out is not None and job.out != out)
@@ -170,15 +212,19 @@ class Jobs:
             )
         return make_job(self.root, kind, text, "", out, lambda _: tuple(map(without_tokens, command)), id)
 
-    def _begin(self, kind: Kind, text: str, name: str, out: Path | None, command: Command) -> Job:
+    def _begin(
+        self, kind: Kind, text: str, name: str, out: Path | None, command: Command, token: str | None = None
+    ) -> Job:
         job = make_job(self.root, kind, text, name, out, command)
-        job.start()
+        job.start(token)
         return job
 
 
 def _asked(command: Sequence[str]) -> list[str]:
-    """What decides the results of a sweep; the other options may change when it goes on."""
-    return [value for word, value in pairwise(command) if word in ("--vary", "--score", "--score-command")]
+    """What decides the results of a sweep and where a push goes; the other options may change when it goes on."""
+    decide = ("--vary", "--score", "--score-command", "--branch")
+    place = [command[3], *(word for word in command if word == "--pr")] if list(command[1:2]) == ["push"] else []
+    return place + [value for word, value in pairwise(command) if word in decide]
 
 
 def _searched(job: Job) -> str:

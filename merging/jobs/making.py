@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from merging.errors import MergingError, OutputError, RecipeError, raise_all
 from merging.jobs.anchor import anchored
 from merging.jobs.files import replace_json, without_tokens
-from merging.jobs.job import Job, job_data, read_job
+from merging.jobs.job import Job, Kind, job_data, read_job
 from merging.jobs.queue import Queue
 from merging.jobs.state import JOB_FILE, POINTS_FILE, RECIPE_FILE, State
 from merging.methods.declare import find_method
@@ -23,7 +22,6 @@ from merging.recipe.recipe import Recipe, Scalar
 from merging.recipe.text import read_recipe
 from merging.recipe.variants import grid, vary
 
-Kind = Literal["merge", "sweep"]
 # The command line of a job, once its folder is known.
 Command = Callable[[Path], tuple[str, ...]]
 
@@ -98,7 +96,8 @@ def make_job(root: Path, kind: Kind, text: str, name: str, out: Path | None, com
             target = out or folder / POINTS_FILE
             job = Job(id, kind, name[:_LONGEST_NAME], folder, target, command(folder), now, ticket)
             fresh.mkdir()
-            (fresh / RECIPE_FILE).write_text(text, encoding="utf-8")
+            if text:
+                (fresh / RECIPE_FILE).write_text(text, encoding="utf-8")
             replace_json(fresh / JOB_FILE, job_data(job))
             State(ticket=ticket).write(fresh)
             fresh.replace(folder)

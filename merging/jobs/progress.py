@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from merging.engine.events import Moved, PassStarted, RunStarted, Sealed, TensorDone, Warned
+from merging.engine.events import Event, Moved, PassStarted, RunStarted, Sealed, TensorDone, Warned
 
 
 @dataclass(frozen=True)
 class Progress:
     """How far a job is. Bytes are those of the present run; `tensors_done` counts those kept from an earlier one too.
 
-    Of a sweep, `tensors` are points. `share` is in [0, 1]; `seconds` are those of work, without waiting;
-    `seconds_left` is None while nothing is known, and after the end.
+    Of a sweep, `tensors` are points; of a push, files, and what is written is sent. `share` is in [0, 1]; `seconds` are
+    those of work, without waiting; `seconds_left` is None while nothing is known, and after the end.
     """
 
     read_bytes: int = 0
@@ -40,6 +40,7 @@ class Tally:
         self._kept_tensors = 0
         self._pass = ""
         self._sealed = False
+        self._sent: dict[str, int] = {}
 
     def expect(self, pieces: int, kept: int) -> None:
         """Begin something that has no bytes to count: so many pieces, some of them there from an earlier run."""
@@ -47,6 +48,31 @@ class Tally:
         self._counts |= {"tensors": pieces, "done": kept}
         self._kept_tensors = kept
         self._pass = "sweep"
+
+    def expect_files(self, files: int, nbytes: int) -> None:
+        """Begin sending so many files of so many bytes together."""
+        self._began = time.monotonic()
+        self._counts |= {"tensors": files, "to_write": nbytes}
+        self._pass = "push"
+
+    def send(self, path: str, done: int, size: int, held: bool) -> bool:
+        """Count what has been sent of a file; whether that was the last of it. `held`: it was there already."""
+        before = self._sent.get(path, 0)
+        self._sent[path] = max(before, done)
+        moved = self._sent[path] - before
+        if held:
+            self._counts["kept"] += moved
+            self._counts["to_write"] -= moved
+        else:
+            self._counts["written"] += moved
+        ended = done >= size > before
+        self._counts["done"] += ended
+        self._kept_tensors += ended and held
+        return ended
+
+    def finish_files(self) -> None:
+        """All files are where they should be, those that went without notice too."""
+        self._counts |= {"done": self._counts["tensors"], "written": self._counts["to_write"]}
 
     def add(self, event: Any) -> bool:
         """Count one event; whether it must be told by itself, however many there are."""
@@ -70,6 +96,8 @@ class Tally:
             case Sealed():
                 self._sealed = True
             case Warned():
+                pass
+            case _ if isinstance(event, get_args(Event)):
                 pass
             case _:
                 counts["done"] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -12,16 +13,25 @@ from merging.errors import OutputError
 from merging.jobs.state import LOG_FILE
 
 
-def spawn(command: Sequence[str], folder: Path) -> None:
+def spawn(command: Sequence[str], folder: Path, token: str | None = None) -> None:
     """Start `merging …` and leave it alone: it outlives this process, its terminal and its server.
 
-    What it prints goes to the log in the job's folder. Raises OutputError where no process can be started.
+    What it prints goes to the log in the job's folder. An access token for the Hub goes into its environment, where no
+    list of programs shows it. Raises OutputError where no process can be started.
     """
     program = [sys.executable, "-m", "merging", *command[1:]]
+    # The second tells the Hub's client that a token was given on purpose.
+    environment = {**os.environ, "HF_TOKEN": token, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "0"} if token else None
     try:
         with (folder / LOG_FILE).open("ab") as log:
             child = subprocess.Popen(
-                program, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, close_fds=True
+                program,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                close_fds=True,
             )
     except OSError as error:
         raise OutputError(f"no process could be started for {folder}: {error.strerror}") from None

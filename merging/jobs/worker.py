@@ -128,6 +128,33 @@ class Worker(AbstractContextManager["Worker"]):
         with self._undisturbed():
             self._change(progress=self._tally.data())
 
+    def expect_files(self, files: int, nbytes: int) -> None:
+        """What is watched from now on is the sending of so many files."""
+        self._tally.expect_files(files, nbytes)
+        with self._undisturbed():
+            self._change(progress=self._tally.data())
+
+    def sent(self, path: str, done: int, size: int, held: bool) -> None:
+        """So much of a file has been sent. May be called from any thread; the main one is where Cancelled is raised."""
+        ended = self._tally.send(path, done, size, held)
+        if threading.current_thread() is not threading.main_thread():
+            self._tell_sent(path, size, held, ended)
+            return
+        with self._undisturbed():
+            self._tell_sent(path, size, held, ended)
+
+    def _tell_sent(self, path: str, size: int, held: bool, ended: bool) -> None:
+        if ended:
+            self.tell({"event": "Sent", "path": path, "size": size, "held": held})
+        self._tell_progress(ended)
+
+    def published(self, entry: Mapping[str, Any]) -> None:
+        """It is done, and whoever wants to stop it now comes too late."""
+        with self._undisturbed():
+            self._deaf = True
+            self._tally.finish_files()
+            self.tell({"event": "Published", **entry})
+
     def watched(self, events: Generator[T, None, Any] | Iterator[T]) -> Generator[T]:
         """The same events, each counted and written down before it is passed on; closed in any case."""
         try:
@@ -145,7 +172,10 @@ class Worker(AbstractContextManager["Worker"]):
             self.tell(_entry(event))
         if isinstance(event, Sealed):
             self._deaf = True
-        if told or time.monotonic() - self._told >= PROGRESS_SECONDS:
+        self._tell_progress(told)
+
+    def _tell_progress(self, now: bool) -> None:
+        if now or time.monotonic() - self._told >= PROGRESS_SECONDS:
             self._told = time.monotonic()
             self.tell({"event": "Progress", **self._tally.data()})
             self._change(progress=self._tally.data())

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import pytest
 from click.testing import CliRunner, Result
 
 from merging.cli.push import push as command
 from merging.errors import HubError
+from merging.jobs.jobs import Jobs
 from tests.hub.server import Fault, HubServer
 from tests.publish.loopback import NAME, either, merged, plain
 
@@ -35,6 +41,8 @@ def test_the_command_shows_what_it_will_do_and_prints_the_address(plain: HubServ
     assert f"{NAME}: a new repository, private; as tester" in done.stderr
     assert "not published" in done.stderr
     assert "notes.txt" in done.stderr
+    assert "nothing was committed" not in done.stderr
+    assert "nothing was committed" in run(merged, NAME).stderr
     again = json.loads(run(merged, NAME, "--json").stdout)
     assert again["commit"] == plain.head(NAME)
     assert "public, and stays so" not in done.stderr
@@ -76,3 +84,29 @@ def test_the_token_is_in_no_address_text_or_file(either: HubServer, merged: Path
     assert not [text for text in texts if either.token in text]
     assert {request.token for request in either.requests if request.origin == "hub"} <= {either.token, None}
     assert either.token not in {request.token for request in either.requests if request.origin == "cdn"}
+
+
+def test_a_push_may_be_a_job(plain: HubServer, merged: Path, tmp_path: Path, run: Run) -> None:
+    done = run(merged, NAME, "--job", tmp_path / "jobs" / "first")
+    assert done.exit_code == 0, done.output
+    job = Jobs(tmp_path / "jobs").find("first")
+    assert job.state == "done"
+    assert job.published is not None
+    assert (job.repository, job.published["commit"]) == (NAME, plain.head(NAME))
+    sent = [event["path"] for event in job.events() if event.get("event") == "Sent"]
+    assert sorted(sent) == [path.name for path in sorted(merged.glob("*.safetensors"))]
+
+
+def test_an_interrupt_ends_the_program_at_once_and_nothing_is_visible(either: HubServer, merged: Path) -> None:
+    hold = Event()
+    way = ("POST", "/xorbs/") if either.xet else ("PUT", "/upload/")
+    either.fail(Fault(*way, times=9, hold=hold))
+    line = [sys.executable, "-m", "merging", "push", str(merged), NAME]
+    child = subprocess.Popen(line, env={**os.environ, **either.environment()}, stderr=subprocess.PIPE, text=True)
+    either.wait_for(*way)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    hold.set()
+    assert child.returncode == 130, said
+    assert "interrupted\n" in said
+    assert set(either.contents(NAME)) == {".gitattributes"}

@@ -55,3 +55,16 @@ def test_slices_are_moved_too(folder: Path) -> None:
     )
     moved = read_recipe(anchored(text, read_recipe(text), folder))
     assert moved.sources() == (f"{folder}/base", f"{folder}/other")
+
+
+def test_repositories_on_the_hub_stay_as_they_are_named(tmp_path: Path) -> None:
+    (tmp_path / "tuned").mkdir()
+    text = "merge_method: linear\nmodels:\n- model: hf://ada/base\n- model: ada/other@main\n- model: tuned\n"
+    found = anchored(text, read_recipe(text), tmp_path)
+    assert found == text.replace("model: tuned", f'model: "{tmp_path / "tuned"}"')
+
+
+def test_an_adapter_here_on_a_base_of_the_hub_is_found_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "lora").mkdir()
+    text = "merge_method: linear\nmodels:\n- model: ada/base+lora\n"
+    assert f"hf://ada/base+{tmp_path / 'lora'}" in anchored(text, read_recipe(text), tmp_path)

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from merging import BLOCK_PRESETS, BlockWeights, MergingError, Method, contents, open_source, write_block_weights
-from ui import boxes, charts
+from merging import BLOCK_PRESETS, BlockWeights, MergingError, Method, contents, write_block_weights
+from ui import boxes, charts, remote
 from ui.compose.blocks import (
     Mark,
     Target,
@@ -44,7 +44,7 @@ CURVES = (
 
 @st.cache_data(max_entries=8, show_spinner=False)
 def _tensors(source: str, stamped: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ARG001
-    return contents(open_source(source)).tensors
+    return contents(remote.opened(source)).tensors
 
 
 def show_blocks(reading: Reading, method: Method) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import streamlit as st
 
-from merging import contents, open_source
+from merging import contents
+from ui import remote
 from ui.places import stamp
 
 # Names that a reason spells out, and names among which the nearest are looked for.
@@ -32,7 +33,7 @@ def listed(source: str) -> dict[str, Any]:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _listed(source: str, stamped: tuple[tuple[str, int, int], ...]) -> dict[str, Any]:  # noqa: ARG001
-    held = contents(open_source(source))
+    held = contents(remote.opened(source))
     return {"family": held.family, "layers": dict(held.layers), "tensors": [each._asdict() for each in held.tensors]}
 
 

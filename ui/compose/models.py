@@ -14,9 +14,12 @@ from ui import boxes
 from ui.compose.changes import change
 from ui.compose.fit import Fit, fit, listed
 from ui.compose.form import Data, Form, moved, with_companion, with_key, with_model, with_value, without_model
+from ui.compose.hub_search import show_search
 from ui.compose.reading import exists, whole
 from ui.fields import ask, field, own_names, spelled
+from ui.models import hint
 from ui.places import known_models, refusal, short, zoo_models
+from ui.questions import StillAsking
 
 Edit: TypeAlias = Callable[[Data], Data]
 # Inputs side by side.
@@ -27,7 +30,7 @@ def show_base(form: Form, method: Method) -> None:
     """The base model, where the method has one."""
     if method.needs.base == "unused" and not form.base:
         return
-    needs = {"required": "choose or type a path", "optional": "none", "unused": "none; this method has no base model"}
+    needs = {"required": hint(), "optional": "none", "unused": "none; this method has no base model"}
     _source(
         "Base model", "compose_base", form.base, needs[method.needs.base], lambda data, chosen: _based(data, chosen)
     )
@@ -51,7 +54,9 @@ def show_models(form: Form, data: Data, method: Method, good: bool) -> None:
                 _verdict(form.models[i].source, form.base or form.models[0].source, good)
             else:
                 _verdict(form.models[i].source, None, good)
-    _source("Add a model", "compose_add", None, "choose or type a path", _added)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        _source("Add a model", "compose_add", None, hint(), _added)
+        show_search(method.needs.base != "unused")
 
 
 def _added(data: Data, source: str | None) -> Data:
@@ -109,7 +114,7 @@ def _values(values: Any, block: dict[str, Any], method: Method, key: str, model:
                 )
 
 
-def _source(label: str, key: str, held: str | None, hint: str, edit: Callable[[Data, str | None], Data]) -> None:
+def _source(label: str, key: str, held: str | None, says: str, edit: Callable[[Data, str | None], Data]) -> None:
     """A model chosen from those that are known, or typed; what it changes is `edit`."""
     names = {path: name for name, path in [*known_models().items(), *zoo_models().items()]}
     options = list(dict.fromkeys([*([held] if held else []), *names]))
@@ -126,7 +131,7 @@ def _source(label: str, key: str, held: str | None, hint: str, edit: Callable[[D
         format_func=lambda each: names.get(each, each),
         key=key,
         accept_new_options=True,
-        placeholder=hint or "choose or type a path",
+        placeholder=says or hint(),
         on_change=chosen,
     )
 
@@ -141,7 +146,11 @@ def meant(typed: str, names: Mapping[str, str]) -> str:
 
 def _verdict(source: str, reference: str | None, good: bool) -> None:
     """Whether a model fits, and why not; where the whole merge is good, differences are only told."""
-    judged = judge(source, reference)
+    try:
+        judged = judge(source, reference)
+    except StillAsking:
+        st.caption(":material/hourglass_empty: Asking the Hub")
+        return
     if isinstance(judged, str):
         st.caption(f":red[:material/cancel: {boxes.plain(judged)}]")
         return
@@ -153,12 +162,14 @@ def _verdict(source: str, reference: str | None, good: bool) -> None:
 
 
 def judge(source: str, reference: str | None) -> Fit | str:
-    """How a model stands to another one; text where it cannot be opened."""
+    """How a model stands to another one; text where it cannot be opened. Raises StillAsking."""
     for each in (source, reference):
         if each and (says := refusal(each)):
             return says if each == source else "cannot be judged before the base model is there"
     try:
         held = listed(source)
+    except StillAsking:
+        raise
     except MergingError as error:
         return str(error).splitlines()[0]
     try:

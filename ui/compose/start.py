@@ -7,17 +7,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from merging import Jobs, MergingError
-from ui import boxes
-from ui.compose.preflight import Wishes
+from merging import Jobs, MergingError, read_recipe
+from ui import boxes, remote
+from ui.compose.preflight import WAYS, Wishes, sources_of
 from ui.compose.reading import absolute
 from ui.places import roots
 
 OUT, _USED = "compose_out_folder", "compose_out_used"
 
 
-def ask_wishes() -> Wishes:
-    """Output folder and options."""
+def ask_wishes(distant: bool) -> Wishes:
+    """Output folder and options; `distant` where a model is on the Hub."""
     held = st.session_state.get(OUT)
     if not held or held == st.session_state.get(_USED):
         st.session_state[OUT] = str(fresh(Path(held or roots()[0] / "merged")))
@@ -28,7 +28,7 @@ def ask_wishes() -> Wishes:
         persist_state="session",
         help="Deletes what the folder holds.",
     )
-    return Wishes(_placed(out), overwrite, *_ask_options())
+    return Wishes(_placed(out), overwrite, *_ask_options(distant))
 
 
 def _placed(out: str) -> str:
@@ -39,8 +39,8 @@ def _placed(out: str) -> str:
         return out
 
 
-def _ask_options() -> tuple[float, float, int | None]:
-    """Memory in GiB, shard size in GB, workers."""
+def _ask_options(distant: bool) -> tuple[float, float, int | None, str]:
+    """Memory in GiB, shard size in GB, workers, how models on the Hub are fetched."""
     with st.expander("Options", icon=":material/settings:"):
         first, second, third = st.columns(3)
         memory = first.number_input(
@@ -75,7 +75,20 @@ def _ask_options() -> tuple[float, float, int | None]:
             placeholder="as many as fit",
         )
         st.text_input("Name of the job", key="compose_name", persist_state="session", placeholder="optional")
-    return float(memory), float(shard), workers
+    return float(memory), float(shard), workers, _ask_fetch() if distant else Wishes.fetch
+
+
+def _ask_fetch() -> str:
+    """How the bytes of models on the Hub are had."""
+    return str(
+        st.radio(
+            "Models on the Hub are fetched as",
+            list(WAYS),
+            key="compose_fetch",
+            captions=[way.says for way in WAYS.values()],
+            persist_state="session",
+        )
+    )
 
 
 def fresh(folder: Path) -> Path:
@@ -117,10 +130,11 @@ def show_start(text: str, wishes: Wishes, good: bool) -> None:
 def _start(text: str, wishes: Wishes) -> None:
     """Hand the merge in and go where it can be watched."""
     name = str(st.session_state.get("compose_name") or "")
+    whole = absolute(text, Path.cwd())
     try:
-        job = Jobs().submit(
-            absolute(text, Path.cwd()), wishes.out, folder=Path.cwd(), name=name, options=wishes.options()
-        )
+        # Judged once more, by the headers that were read already.
+        held = remote.held(sources_of(read_recipe(whole if "\n" in whole else f"{whole}\n")), wishes.fetch)
+        job = Jobs().submit(whole, wishes.out, folder=Path.cwd(), name=name, options=wishes.options(), checkpoints=held)
     except MergingError as error:
         boxes.problem(error)
         return

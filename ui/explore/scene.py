@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from merging import Diagnosis, LiveScorer, Map, MergingError, Positions, diagnose
+from merging import Diagnosis, LiveScorer, Map, MergingError, Positions, diagnose, recall_diagnosis
+from ui import remote
 from ui.places import stamp
 
 # Pairs of a name in charts and a source are few; a scene is some kB, its models' headers are the most of it.
@@ -76,11 +77,19 @@ def scene(base: str, models: tuple[str, ...], watch: Callable[[int, int], None] 
     key = (base, models, stamps(base, *models))
     known = _scenes()
     if key not in known:
-        found = made(diagnose(models, base, watch=watch), models)
+        opened = [remote.opened(model) for model in models]
+        found = made(diagnose(opened, remote.opened(base), watch=watch), models)
         for old in list(known)[: max(0, len(known) + 1 - MOST_SCENES)]:
             known.pop(old, None)
         known[key] = found
     return known[key]
+
+
+def is_known(base: str, models: tuple[str, ...]) -> bool:
+    """Whether these models' inner products are remembered, so that no weight has to be read. Raises like `scene`."""
+    if (base, models, stamps(base, *models)) in _scenes():
+        return True
+    return recall_diagnosis([remote.opened(model) for model in models], remote.opened(base)) is not None
 
 
 @st.cache_resource(max_entries=2, show_spinner=False, on_release=lambda scorer: scorer.close())

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import streamlit as st
 
 from merging import Job, Jobs, MergingError
-from ui import boxes, draft
+from ui import boxes, draft, remote
 from ui.compose.start import OUT
 from ui.jobs.listing import JOB, LAST
+from ui.jobs.publishing import publish_button
 from ui.jobs.status import ACTIVE, LOOKS, RESUMABLE, is_stopping, moment, progress_says, title
-from ui.places import refusal
+from ui.places import path_refusal
 
 POLL_SECONDS = 1.0
 MOST_WARNINGS, EVENTS_READ = 5, 1000
@@ -34,7 +35,7 @@ def _names(job: Job, state: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.subheader(boxes.plain(title(job)), anchor=False, width="content")
         st.badge(state, icon=look.icon, color=look.colour)  # type: ignore[arg-type]
-    of = f"sweep of {job.method}" if job.kind == "sweep" else job.method
+    of = {"sweep": f"sweep of {job.method}", "push": f"{job.out} to {job.repository}"}.get(job.kind, job.method)
     told = [job.id, of, f"handed in {moment(job.created)}"]
     told += [f"began {moment(job.started)}"] if job.started else []
     st.caption(" · ".join(boxes.plain(each) for each in told if each))
@@ -59,6 +60,9 @@ def _actions(jobs: Jobs, job: Job, state: str) -> None:
             _resume(job)
         if state == "done" and job.kind == "merge":
             browse_button(job, "jobs_browse")
+            publish_button(job)
+        if state == "done":
+            published_links(job)
         if job.recipe:
             _again(job)
         if state not in ACTIVE:
@@ -80,9 +84,10 @@ def _cancel(job: Job) -> None:
 
 def _resume(job: Job) -> None:
     tells = "Goes on where it stopped; the result has the same bytes."
+    token = remote.typed_token() if job.kind == "push" else None
     icon = ":material/play_arrow:"
     if st.button("Resume", key="jobs_resume", type="primary", icon=icon, help=tells):
-        _carry_out(job.resume)
+        _carry_out(lambda: job.resume(token=token))
 
 
 def _carry_out(action: Callable[[], object]) -> None:
@@ -97,12 +102,24 @@ def _carry_out(action: Callable[[], object]) -> None:
 def browse_button(job: Job, key: str) -> None:
     """Hand the output over to the Browse page."""
     says = "" if job.out.is_dir() else "The folder is not there any more."
-    says = says or refusal(str(job.out)) or ""
+    says = says or path_refusal(str(job.out)) or ""
     if st.button(
         "Browse", key=key, icon=":material/account_tree:", disabled=bool(says), help=boxes.plain(says) or None
     ):
         st.session_state["browse_source"] = str(job.out)
         st.switch_page(BROWSE)
+
+
+def published_links(job: Job) -> None:
+    """Where what was published can be looked at."""
+    told = job.published or {}
+    for label, key, icon in (
+        ("Pull request", "pull_request", ":material/merge_type:"),
+        ("Published commit", "url", ":material/open_in_new:"),
+    ):
+        address = str(told.get(key) or "")
+        if address.startswith(("https://", "http://")):
+            st.link_button(label, address, icon=icon, key=f"jobs_{key}")
 
 
 def _again(job: Job) -> None:
@@ -120,8 +137,9 @@ def _again(job: Job) -> None:
 
 def _remove(jobs: Jobs, job: Job) -> None:
     with st.popover("Remove from history", key="jobs_remove", icon=":material/delete:"):
-        stays = "Its points and its recipe go." if job.kind == "sweep" else f"What it wrote stays: {job.out}"
-        st.markdown(f"The record of this job goes. {boxes.plain(stays)}")
+        stays = {"sweep": "Its points and its recipe go.", "push": "What is on the Hub stays there."}
+        says = stays.get(job.kind, f"What it wrote stays: {job.out}")
+        st.markdown(f"The record of this job goes. {boxes.plain(says)}")
         asked = st.button("Remove", key="jobs_remove_surely", type="primary")
     if asked:
         _carry_out(lambda: _forget(jobs, job))

@@ -58,8 +58,8 @@ def row(job: Job) -> Row:
         "word": state,
         "state": [spelled(state) if place is None else f"{spelled(state)}, {place}"],
         "name": title(job),
-        "method": job.method or "–",
-        "output": short_path(job.out) if job.kind == "merge" else "points of a sweep",
+        "method": "publish" if job.kind == "push" else job.method or "–",
+        "output": {"sweep": "points of a sweep", "push": f"Hub: {job.repository}"}.get(job.kind) or short_path(job.out),
         # Without a zone: a table shows it as it is here.
         "started": job.started.astimezone().replace(tzinfo=None) if job.started else None,
         "took": lasted(seconds_of(job)),

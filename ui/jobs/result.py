@@ -123,7 +123,9 @@ def event_says(event: Mapping[str, Any]) -> str:
         case "Progress":
             read = of_bytes(number("read_bytes"), number("total_read_bytes"))
             written = of_bytes(number("written_bytes"), number("total_written_bytes"))
-            return f"{count(number('tensors_done'), number('tensors'), '')}; {read} read, {written} written"
+            kind = str(event.get("pass") or "")
+            moved = f"{written} sent" if kind == "push" else f"{read} read, {written} written"
+            return f"{count(number('tensors_done'), number('tensors'), kind)}; {moved}"
         case "Warned":
             return str(event.get("text"))
         case "Sealed":
@@ -138,8 +140,30 @@ def event_says(event: Mapping[str, Any]) -> str:
             return str(event.get("what") or f"{len(event.get('problems') or [])} problems")
         case "Ended":
             return str(event.get("state"))
+    return _hub_says(event)
+
+
+def _hub_says(event: Mapping[str, Any]) -> str:
+    """What is told of the way to the Hub, as a sentence; of an unknown kind, its fields."""
+    name = event.get("path")
+    match event.get("event"):
+        case "Delivering":
+            before = _bytes(event, "kept_bytes")
+            there = f", {before} of it there from before" if event.get("kept_bytes") else ""
+            return f"{_bytes(event, 'nbytes')} to {event.get('place')}, {event.get('way')}{there}"
+        case "Delivered":
+            return f"{name}: {_bytes(event, 'nbytes')} sent"
+        case "Sent":
+            return f"{name}: {_bytes(event, 'size')} {'is there already' if event.get('held') else 'sent'}"
+        case "Published":
+            return f"commit {str(event.get('commit'))[:12]} of {event.get('repository')}, compared file by file"
     rest = {key: value for key, value in event.items() if key not in ("time", "event")}
     return json.dumps(rest, default=str)
+
+
+def _bytes(event: Mapping[str, Any], name: str) -> str:
+    value = event.get(name)
+    return readable(int(value) if isinstance(value, int | float) else 0)
 
 
 def event_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -153,6 +177,35 @@ def event_rows(events: Sequence[Mapping[str, Any]]) -> list[Row]:
         {"time": _clock(event.get("time")), "event": str(event.get("event")), "says": event_says(event)}
         for event in reversed(kept[-MOST_EVENTS:])
     ]
+
+
+def show_published(job: Job) -> None:
+    """What a push has done so far, and the command line."""
+    told = job.published
+    if told is not None:
+        address = str(told.get("pull_request") or told.get("url") or "")
+        st.success(f"Every file of commit {str(told.get('commit'))[:12]} was compared with what was sent.")
+        st.code(address, language=None, wrap_lines=True)
+    sent = [event for event in job.events(EVENTS_READ) if event.get("event") == "Sent"]
+    if sent:
+        rows = [
+            {"file": each.get("path"), "size": each.get("size"), "there": "already" if each.get("held") else "by this"}
+            for each in sent
+        ]
+        st.dataframe(
+            rows,
+            hide_index=True,
+            key="jobs_sent",
+            column_config={
+                "file": st.column_config.TextColumn(width="large"),
+                "size": st.column_config.NumberColumn(format="bytes"),
+            },
+            alt="Large files that the Hub has",
+        )
+        st.caption("Small files go with the commit.")
+    elif told is None:
+        boxes.empty("No large file has been sent yet.", ":material/cloud_upload:")
+    boxes.command(*job.command[1:], label="This job on the command line")
 
 
 def _clock(seconds: object) -> str:

@@ -28,13 +28,19 @@ LOOKS: Final = {
 }
 ACTIVE = ("queued", "running")
 RESUMABLE = ("failed", "cancelled", "lost")
-PASSES = {"measure": "measuring", "merge": "merging", "finish": "finishing", "sweep": "merging and scoring"}
+PASSES = {
+    "measure": "measuring",
+    "merge": "merging",
+    "finish": "finishing",
+    "sweep": "merging and scoring",
+    "push": "sending",
+}
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
 def title(job: Job) -> str:
     """What a job is called: its name, or where it writes."""
-    return job.name or (job.out.name if job.kind == "merge" else "") or job.id
+    return job.name or job.repository or (job.out.name if job.kind == "merge" else "") or job.id
 
 
 def moment(time: datetime | None) -> str:
@@ -92,7 +98,7 @@ def of_bytes(done: float, total: float) -> str:
 
 def count(done: int, total: int, kind: str) -> str:
     """Pieces that are done, of so many."""
-    pieces = "points" if kind == "sweep" else "tensors"
+    pieces = {"sweep": "points", "push": "files"}.get(kind, "tensors")
     return f"{done:,} of {total:,} {pieces}"
 
 
@@ -103,19 +109,23 @@ def progress_says(job: Job) -> str:
         place = job.position or 1
         return "starting" if place == 1 and not _waits(job) else f"number {place} in the line; one job runs at a time"
     done = count(progress.tensors_done, progress.tensors, job.kind) if progress.tensors else ""
+    wrote = "sent" if job.kind == "push" else "written"
     if state == "running":
         moved = ""
         if progress.written_bytes:
-            moved = f"{of_bytes(progress.written_bytes, progress.total_written_bytes)} written"
+            moved = f"{of_bytes(progress.written_bytes, progress.total_written_bytes)} {wrote}"
         elif progress.read_bytes:
             moved = f"{of_bytes(progress.read_bytes, progress.total_read_bytes)} read"
         pace = f"{readable(progress.bytes_per_second)}/s" if progress.bytes_per_second else ""
         left = f"{about(progress.seconds_left)} left" if progress.seconds_left is not None else ""
         return " · ".join(filter(None, (PASSES.get(progress.pass_name, "starting"), done, moved, pace, left)))
     if state == "done":
-        moved = f"{readable(progress.total_written_bytes)} written" if progress.total_written_bytes else ""
-        pace = f"{readable(progress.bytes_per_second)}/s read and written" if progress.bytes_per_second else ""
+        moved = f"{readable(progress.total_written_bytes)} {wrote}" if progress.total_written_bytes else ""
+        both = wrote if job.kind == "push" else "read and written"
+        pace = f"{readable(progress.bytes_per_second)}/s {both}" if progress.bytes_per_second else ""
         return " · ".join(filter(None, (done, moved, f"took {lasted(seconds_of(job))}", pace)))
+    if job.kind == "push":
+        return "Stopped before the commit was made; Resume sends what the Hub has not got yet"
     kept = (
         f"Stopped at {100 * progress.share:.0f} %, after {done}"
         if progress.tensors

@@ -8,8 +8,8 @@ from typing import Any
 import altair as alt
 import streamlit as st
 
-from merging import contents, contrast, open_source, readable, tensor_statistics
-from ui import boxes, charts
+from merging import contents, contrast, readable, tensor_statistics
+from ui import boxes, charts, remote
 from ui.models import pick_one, shown
 from ui.places import Stamp, stamp, zoo_models
 
@@ -29,7 +29,8 @@ def page() -> None:
     if source is None:
         boxes.empty("Choose a checkpoint to see its tensors.")
         return
-    with boxes.problems_shown():
+    remote.begin(source, *([other] if other else []))
+    with remote.answers_shown():
         held = _contents(source)
         theirs = _contents(other) if other else None
     _facts(held)
@@ -49,7 +50,7 @@ def _contents(source: str) -> dict[str, Any]:
 
 @st.cache_data(max_entries=32, show_spinner="Reading headers")
 def _listed(source: str, stamped: Stamp) -> dict[str, Any]:  # noqa: ARG001
-    held = contents(open_source(source))
+    held = contents(remote.opened(source))
     return {**asdict(held), "tensors": [each._asdict() for each in held.tensors]}
 
 
@@ -151,12 +152,12 @@ def _holds(source: str, name: str) -> bool:
 
 @st.cache_data(max_entries=256, show_spinner="Reading the tensor")
 def _statistics(source: str, stamped: Stamp, name: str) -> dict[str, Any]:  # noqa: ARG001
-    return asdict(tensor_statistics(open_source(source), name))
+    return asdict(tensor_statistics(remote.opened(source), name))
 
 
 @st.cache_data(max_entries=256, show_spinner="Comparing")
 def _compared(source: str, other: str, stamped: tuple[Stamp, Stamp], name: str) -> dict[str, Any]:  # noqa: ARG001
-    return asdict(contrast(open_source(source), open_source(other), name))
+    return asdict(contrast(remote.opened(source), remote.opened(other), name))
 
 
 def _numbers(found: dict[str, Any]) -> None:

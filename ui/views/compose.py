@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui import boxes, draft
+from ui import boxes, draft, remote
 from ui.compose import models, preflight
 from ui.compose.beginnings import first_text, show_beginnings
 from ui.compose.block_editor import show_blocks
@@ -15,6 +15,7 @@ from ui.compose.pace import Pace, pace
 from ui.compose.reading import Reading, read
 from ui.compose.start import ask_wishes, show_start
 from ui.fields import method_form, method_label, method_says, ordered_methods, own_names, shared_names
+from ui.places import refusal
 
 TEXT = "compose_text"
 
@@ -27,18 +28,32 @@ def page() -> None:
     show_beginnings()
     show_notice()
     reading = read(draft.text())
+    sources = form_sources(reading)
+    remote.begin(*(source for source in sources if refusal(source) is None))
     left, right = st.columns(2, gap="medium")
     with right:
         _text(reading)
         judged = st.container()
-        wishes = ask_wishes()
+        wishes = ask_wishes(any(map(remote.is_remote, sources)))
         finding = _finding(reading, wishes)
         show_start(reading.text, wishes, finding.good)
         with judged:
-            preflight.show_verdict(finding, _pace(reading, finding))
+            preflight.show_verdict(finding, _pace(reading, finding), wishes.fetch)
+            remote.ask_again()
     with left:
         _form(reading, finding.good)
+    with judged:
+        remote.show_waiting(*finding.asking)
     preflight.show_plan(finding)
+
+
+def form_sources(reading: Reading) -> tuple[str, ...]:
+    """The models that are named so far, in a recipe that may not be finished."""
+    if reading.recipe is not None:
+        return preflight.sources_of(reading.recipe)
+    data = reading.data or {}
+    named = [data.get("base_model"), *(each.get("model") for each in data.get("models") or ())]
+    return tuple(source for source in named if source)
 
 
 def _finding(reading: Reading, wishes: preflight.Wishes) -> preflight.Finding:

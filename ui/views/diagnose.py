@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import streamlit as st
@@ -14,13 +15,12 @@ from merging import (
     density_curve,
     diagnose,
     intruders,
-    open_source,
     readable,
     recall_diagnosis,
     spectra,
     summary,
 )
-from ui import boxes, charts, diagnosing
+from ui import boxes, charts, diagnosing, remote
 from ui.models import pick_one, pick_several
 from ui.places import zoo_models
 
@@ -46,7 +46,8 @@ def page() -> None:
     if not base or not models:
         boxes.empty("Choose a base model and at least one fine-tune of it.")
         return
-    with boxes.problems_shown():
+    remote.begin(base, *models)
+    with remote.answers_shown():
         found = _diagnosis(base, models)
     if found is None:
         return
@@ -54,7 +55,14 @@ def page() -> None:
     for sentence in summary(found):
         st.markdown(f"- {boxes.plain(sentence)}")
     names = ["Agreement", "Layers", "Conflict", "Density", "Spectra", "Table"]
-    panels = (_agreement, _layers, _conflict, _density, _spectral, _table)
+    panels: tuple[Callable[[Diagnosis], None], ...] = (
+        _agreement,
+        _layers,
+        _conflict,
+        _density,
+        partial(_spectral, base, models),
+        _table,
+    )
     for tab, panel in zip(st.tabs(names), panels, strict=True):
         with tab, boxes.problems_shown():
             panel(found)
@@ -63,12 +71,16 @@ def page() -> None:
 
 def _diagnosis(base: str, models: tuple[str, ...]) -> Diagnosis | None:
     """The diagnosis: from a cache, at once for small models, else when asked for."""
-    known = recall_diagnosis(models, base)
+    opened, first = [remote.opened(model) for model in models], remote.opened(base)
+    known = recall_diagnosis(opened, first)
     if known is not None:
         return known
-    nbytes = sum(each.nbytes for source in (base, *models) for each in contents(open_source(source)).tensors)
-    if nbytes > AT_ONCE_BYTES:
-        st.caption(f"One pass reads {readable(nbytes)}; the result is kept, so that it is read only once.")
+    sizes = {source: sum(each.nbytes for each in _tensors(source)) for source in (base, *models)}
+    fetched = sum(nbytes for source, nbytes in sizes.items() if remote.is_remote(source))
+    if fetched or sum(sizes.values()) > AT_ONCE_BYTES:
+        says = f"One pass reads {readable(sum(sizes.values()))}"
+        says += f", {readable(fetched)} of it from the Hub, of which nothing is kept on disk" if fetched else ""
+        st.caption(f"{says}; the result is kept, so that it is read only once.")
         if not st.button("Diagnose", type="primary", key="diagnose_start"):
             return None
     bar = st.progress(0.0, "Reading")
@@ -76,9 +88,13 @@ def _diagnosis(base: str, models: tuple[str, ...]) -> Diagnosis | None:
     def watch(done: int, total: int) -> None:
         bar.progress(done / max(1, total), f"{readable(done)} of {readable(total)} read")
 
-    found = diagnose(models, base, watch=watch)
+    found = diagnose(opened, first, watch=watch)
     bar.empty()
     return found
+
+
+def _tensors(source: str) -> tuple[Any, ...]:
+    return contents(remote.opened(source)).tensors
 
 
 def _facts(found: Diagnosis) -> None:
@@ -171,11 +187,11 @@ def _density(found: Diagnosis) -> None:
     st.caption("What trimming at a density keeps of each task vector. The higher the curve on the left, the cheaper.")
 
 
-def _spectral(found: Diagnosis) -> None:
+def _spectral(base: str, models: tuple[str, ...], found: Diagnosis) -> None:
     st.caption("Singular values of every matrix: minutes for large models, so only when asked. Kept while this runs.")
     largest = st.number_input("Only the largest matrices", 1, 10_000, 24, key="spectra_largest")
     asked = st.button("Compute spectra and intruders", key="spectra_start")
-    key = (found.base, found.models, int(largest))
+    key = (base, models, int(largest))
     if not asked and key not in _spectra_seen():
         return
     bar = st.progress(0.0, "Decomposing")
@@ -205,7 +221,8 @@ def _spectra(base: str, models: tuple[str, ...], largest: int, _bar: Any) -> Tab
     def watch(done: int, total: int) -> None:
         _bar.progress(min(1.0, done / max(1, total)), "Decomposing")
 
-    return spectra(models, base, largest=largest, watch=watch) + intruders(models, base, largest=largest, watch=watch)
+    opened, first = [remote.opened(model) for model in models], remote.opened(base)
+    return spectra(opened, first, largest=largest, watch=watch) + intruders(opened, first, largest=largest, watch=watch)
 
 
 def _table(found: Diagnosis) -> None:

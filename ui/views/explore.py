@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from merging import MergingError, find_zoo
-from ui import boxes
-from ui.explore.scene import Scene, scene
+from merging import MergingError, contents, find_zoo, readable
+from ui import boxes, remote
+from ui.explore.scene import Scene, is_known, scene
 from ui.explore.workspace import workspace
 from ui.models import pick_one, pick_several
 
@@ -18,7 +18,10 @@ def page() -> None:
     if base is None or not models:
         boxes.empty("Choose a base model and one or more of its fine-tunes.")
         return
-    with boxes.problems_shown():
+    remote.begin(base, *models)
+    with remote.answers_shown():
+        if not _may_read(base, models):
+            return
         read = _scene(base, models)
     for warning in read.warnings:
         st.caption(f":material/info: {boxes.plain(warning)}")
@@ -38,6 +41,23 @@ def _pick() -> tuple[str | None, tuple[str, ...]]:
     with right:
         models = pick_several("Models", "explore_models", others)
     return base, models
+
+
+def _may_read(base: str, models: tuple[str, ...]) -> bool:
+    """Whether the weights are here or known, or somebody has asked to fetch those that are on the Hub."""
+    distant = [source for source in dict.fromkeys((base, *models)) if remote.is_remote(source)]
+    if not distant or is_known(base, models):
+        return True
+    nbytes = sum(each.nbytes for source in distant for each in contents(remote.opened(source)).tensors)
+    place = st.empty()
+    with place.container():
+        st.caption(
+            f"{readable(nbytes)} are to be read from the Hub; their inner products are kept, so that it is once."
+        )
+        asked = st.button("Read the weights", type="primary", key="explore_fetch", icon=":material/cloud_download:")
+    if asked:
+        place.empty()
+    return asked
 
 
 def _scene(base: str, models: tuple[str, ...]) -> Scene:

@@ -1,4 +1,4 @@
-"""Merges and sweeps as they wait, run and end: watch, stop, take up again, look into, compare."""
+"""Merges, sweeps and pushes as they wait, run and end: watch, stop, take up again, look into, compare."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from ui.jobs.comparing import show_comparison
 from ui.jobs.header import COMPOSE, show_header
 from ui.jobs.listing import JOB, LAST, chosen_id, show_list
 from ui.jobs.points import show_points
-from ui.jobs.result import show_events, show_files, show_recipe, wrote_later
+from ui.jobs.publishing import show_publishing
+from ui.jobs.result import show_events, show_files, show_published, show_recipe, wrote_later
 from ui.jobs.tensors import show_tensors
 
 MERGE_TABS = ("Recipe", "Result", "What every tensor got", "Events", "Compare")
 SWEEP_TABS = ("Points", "Recipe", "Events", "Compare")
+PUSH_TABS = ("Published", "Events")
 
 
 def page() -> None:
     """The page."""
-    boxes.heading("Jobs", "Every merge runs in a process of its own, whatever becomes of this page or its server.")
+    boxes.heading(
+        "Jobs", "Merges and pushes run in processes of their own, whatever becomes of this page or its server."
+    )
     jobs = Jobs()
     found = jobs.all()
     asked = st.query_params.get(JOB)
@@ -40,6 +44,7 @@ def page() -> None:
         return
     show_header(jobs, job)
     _tabs(job, found)
+    show_publishing(job)
 
 
 def _none_yet() -> None:
@@ -53,13 +58,14 @@ def _tabs(job: Job, found: Sequence[Job]) -> None:
     """Only the open tab is computed."""
     panels = {
         "Points": lambda: show_points(job),
+        "Published": lambda: show_published(job),
         "Recipe": lambda: show_recipe(job),
         "Result": lambda: show_files(job, wrote_later(job, found)),
         "What every tensor got": lambda: show_tensors(job),
         "Events": lambda: show_events(job),
         "Compare": lambda: show_comparison(job, found),
     }
-    names = SWEEP_TABS if job.kind == "sweep" else MERGE_TABS
+    names = {"sweep": SWEEP_TABS, "push": PUSH_TABS}.get(job.kind, MERGE_TABS)
     for name, tab in zip(names, st.tabs(names, key=f"jobs_tabs_{job.kind}", on_change="rerun"), strict=True):
         if tab.open:
             with tab:
