@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def opened(source: str) -> Checkpoint:
 
 
 def _key(source: str) -> Any:
-    return "headers", source, Hub.from_environment()
+    return "headers", source, _whose(Hub.from_environment())
 
 
 def _open(source: str) -> Checkpoint:
@@ -120,16 +121,21 @@ def commits(source: str) -> tuple[str, ...]:
     return tuple(f"{pinned.repository}@{pinned.commit}" for pinned in opened(source).pinned)  # type: ignore[attr-defined]
 
 
+def _whose(asked: Hub) -> tuple[str, str, bool]:
+    """Who asks which Hub: answers are kept under this, and a token is not kept with them."""
+    return asked.endpoint, sha256((asked.token or "").encode()).hexdigest(), asked.offline
+
+
 def searched(text: str) -> Any:
     """What the Hub finds for a text. Raises HubError, StillAsking."""
     asked = Hub.from_environment()
-    return questions().ask(("search", text, asked), lambda: search_hub(text, asked), f"a search for {text!r}")
+    return questions().ask(("search", text, _whose(asked)), lambda: search_hub(text, asked), f"a search for {text!r}")
 
 
 def account() -> Any:
     """Whose token it is that would publish; None without one. Raises HubError, StillAsking."""
     asked = hub()
-    return questions().ask(("account", asked), lambda: hub_account(asked), "whose token this is")
+    return questions().ask(("account", _whose(asked)), lambda: hub_account(asked), "whose token this is")
 
 
 @contextmanager

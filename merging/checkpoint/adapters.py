@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from merging.checkpoint.folders import ADAPTER, follow, read_config
@@ -81,10 +82,10 @@ class AdaptedCheckpoint:
         told: str | None = getattr(self.base, "integrity", None)
         return told
 
-    def expect(self, names: Iterable[str]) -> None:
-        """Tell the base model, if it wants to know, which of its tensors will be read."""
+    def expect(self, names: Iterable[str], stop: Event | None = None) -> None:
+        """Tell the base model, if it wants to know, which of its tensors will be read, and what ends its waiting."""
         if hasattr(self.base, "expect"):
-            self.base.expect(name for name in names if name in self.base.specs)
+            self.base.expect([name for name in names if name in self.base.specs], stop)
 
     def finished(self, name: str) -> None:
         """Tell the base model, if it wants to know, that a tensor has been read."""

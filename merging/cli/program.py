@@ -19,6 +19,7 @@ import click
 
 from merging.cli.text import show_error, show_warning
 from merging.errors import HubWarning, MergingError
+from merging.hub.redact import redacted
 
 FAULT, INTERRUPTED = 70, 130
 
@@ -127,10 +128,10 @@ def _outcome(arguments: list[str], debug: bool) -> int:
         return 1
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            click.echo(redacted(traceback.format_exc()), err=True, nl=False)
         elif isinstance(error, MergingError):
             show_error(error)
         else:
-            click.echo(f"merging failed with {type(error).__name__}: {error}", err=True)
+            click.echo(redacted(f"merging failed with {type(error).__name__}: {error}"), err=True)
             click.echo("This is a fault of the program. `merging --debug …` shows where; please report it.", err=True)
         return 1 if isinstance(error, MergingError) else FAULT

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from merging.cli.text import printable
 from merging.errors import HubError
+
+if TYPE_CHECKING:
+    from merging.hub.client import RemoteFile
 
 
 @click.command()
@@ -36,4 +41,8 @@ def pull(name: str, folder: Path | None) -> None:
     pinned = hub.pin(named)
     size = sum(pinned.files[path].size for path in wanted_files(pinned))
     click.echo(f"{pinned}: {readable(size)} in {len(wanted_files(pinned))} files", err=True)
-    click.echo(fetch(hub, pinned, folder))
+
+    def told(file: RemoteFile) -> None:
+        click.echo(printable(f"  {file.path}: {readable(file.size)}"), err=True)
+
+    click.echo(fetch(hub, pinned, folder, told))

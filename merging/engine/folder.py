@@ -205,9 +205,11 @@ class OutputFolder:
             ) from None
 
     def _discard_shards(self) -> None:
-        """Remove shards that an earlier run made here by way of the disk."""
+        """Remove shards that this run made here, by way of the disk, before it was interrupted."""
         for file in self.layout.files:
             (self.folder / (file.name + PARTIAL)).unlink(missing_ok=True)
+            if self.journal.merged:
+                (self.folder / file.name).unlink(missing_ok=True)
 
 
 def _json(record: Mapping[str, Any]) -> bytes:

@@ -68,7 +68,7 @@ class Passes:
             spool=self._spool,
             seed=plan.seed,
         )
-        self._uses = Uses(plan.models)
+        self._uses = Uses(plan.models, self._pool.stop)
         self._spooled: dict[str, Row] = {}
         self._counting = Lock()
         self._moved = [0, 0]

@@ -17,6 +17,8 @@ from merging.lazy import Tensor
 
 # What may wait for the network before workers wait too, and how far ahead of it a tensor may begin.
 READY_BYTES, AHEAD_BYTES = 64 << 20, 128 << 20
+# So often a worker looks whether the line has moved, some minutes in all.
+LONGEST_LOOKS = 1500
 # Of all memory that a plan may take, these may not take more than this share together.
 MEMORY_SHARE = 1 / 8
 
@@ -34,8 +36,9 @@ class _Piece:
 class StreamedShards(Outbox):
     """An outbox that is a line of bytes over all files still to be sent.
 
-    Blocks ahead of the line wait in memory: those of tensors that begin within AHEAD_BYTES of its end, and at most one
-    span for each worker. `memory` is that of the plan. Positions are those in the line.
+    Blocks ahead of the line wait in memory, AHEAD_BYTES of them, and of tensors that begin as close to its end; whoever
+    has more waits. Workers take the first tasks first, so one of them always makes what the line waits for. `memory` is
+    that of the plan. Positions are those in the line.
     """
 
     way = "streamed"
@@ -55,6 +58,7 @@ class StreamedShards(Outbox):
             start += file.size
         self._end = 0
         self._early: dict[int, tuple[memoryview, Tensor]] = {}
+        self._early_bytes = 0
         self._line: deque[_Piece] = deque()
         self._line_bytes = 0
         self._stream: Stream | None = None
@@ -97,11 +101,23 @@ class StreamedShards(Outbox):
         spec = self.layout.specs[name]
         with self._changed:
             position = self._positions[name] + start * (spec.nbytes // spec.length)
+            self._wait_for_turn(position, block.nbytes)
             self._early[position] = (entries_memory(block), block)
+            self._early_bytes += block.nbytes
             self._line_up()
             while self._line_bytes > self._ready_bytes:
                 self._wait()
             self._raise_error()
+
+    def _wait_for_turn(self, position: int, nbytes: int) -> None:
+        """Wait while too much is ahead of the line already; what the line waits for never does. The lock is held.
+
+        Nobody waits for ever: where the line stands still for LONGEST_LOOKS, room in memory matters less.
+        """
+        looks, end = 0, self._end
+        while position > self._end and self._early_bytes + nbytes > self._ahead_bytes and looks < LONGEST_LOOKS:
+            self._wait()
+            looks, end = (looks + 1, end) if end == self._end else (0, self._end)
 
     def settle(self, name: str) -> None:
         """Nothing to wait for: the journal trusts what has arrived, and nothing before."""
@@ -114,7 +130,9 @@ class StreamedShards(Outbox):
             if self._end == start:
                 self._append(number, memoryview(self.layout.files[number].header), None, stop)
             while self._end in self._early:
-                self._append(number, *self._early.pop(self._end), stop)
+                memory, owner = self._early.pop(self._end)
+                self._early_bytes -= len(memory)
+                self._append(number, memory, owner, stop)
             if self._end < stop:
                 break
             self._files.popleft()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from threading import Event
 
 from merging.checkpoint.tensors import Checkpoint
 from merging.planning.plan import Job, Operand
@@ -11,7 +12,8 @@ from merging.planning.plan import Job, Operand
 class Uses:
     """What is still to be read in this pass, for checkpoints that want to know: those with `expect` and `finished`."""
 
-    def __init__(self, models: Sequence[Checkpoint]):
+    def __init__(self, models: Sequence[Checkpoint], stop: Event):
+        self._stop = stop
         self._told = {i: model for i, model in enumerate(models) if hasattr(model, "expect")}
 
     def begin(self, jobs: Iterable[Job]) -> None:
@@ -20,7 +22,7 @@ class Uses:
         for operand in (each for job in jobs for each in self._read_for(job)):
             names[operand.model].append(operand.name)
         for i, model in self._told.items():
-            model.expect(names[i])
+            model.expect(names[i], self._stop)
 
     def done(self, job: Job) -> None:
         """A job of this pass is finished."""

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, get_args
 
 from merging.checkpoint.bytes import ByteSource, LocalBytes
 from merging.checkpoint.folders import CONFIG_LIMIT, SAFETENSORS, choose_weights, parse_config, raise_flat
-from merging.checkpoint.headers import INDEX_LIMIT, Header, parse_index, raise_some, read_header
+from merging.checkpoint.headers import INDEX_LIMIT, SHARD_LIMIT, Header, parse_index, raise_some, read_header
 from merging.checkpoint.shards import ShardCheckpoint, disagreements
 from merging.checkpoint.sidecars import sidecar_names
 from merging.errors import CheckpointError, HubError, MergingError
@@ -29,6 +29,8 @@ from merging.hub.names import HubName
 from merging.hub.ranges import ExactBytes, RangeBytes
 from merging.hub.scratch import Scratch, scratch_root
 
+# A tokenizer takes tens of megabytes; there are a dozen files beside it.
+SIDECAR_LIMIT, SIDECARS_LIMIT = 512 << 20, 200
 # Headers that are asked for at the same time.
 TOGETHER = 8
 
@@ -79,6 +81,13 @@ class HubCheckpoint(ShardCheckpoint):
         pinned = self.pinned[0]
         return sum(pinned.files[shard].size for shard in self._shards if cached_file(pinned, shard) is None)
 
+    @property
+    def room_bytes(self) -> int:
+        """Bytes of disk that fetched files take at a time: all of them, or two where each is removed after use."""
+        pinned = self.pinned[0]
+        sizes = sorted(pinned.files[shard].size for shard in self._shards if cached_file(pinned, shard) is None)
+        return {"snapshot": sum(sizes), "shards": sum(sizes[-2:]), "ranges": 0}[self.fetch]
+
     def sidecars(self) -> Mapping[str, Path]:
         """Files beside the weights that travel with them, fetched into the cache. Raises HubError."""
         return download_all(self._hub, self.pinned[0], self.sidecar_names)
@@ -88,8 +97,14 @@ class HubCheckpoint(ShardCheckpoint):
         """Their names, for which nothing is fetched."""
         return sidecar_names(self.pinned[0].files)
 
-    def expect(self, names: Iterable[str]) -> None:
-        """Say which tensors will be read, each as often as it is named; replaces what was said before."""
+    def expect(self, names: Iterable[str], stop: Event | None = None) -> None:
+        """Say which tensors will be read, each as often as it is named; replaces what was said before.
+
+        Reads that wait for the Hub end with HubError once `stop` is set.
+        """
+        for source, _ in self._shards.values():
+            if isinstance(source, FetchedBytes | RangeBytes):
+                source.stop = stop
         with self._counting:
             self._left = Counter(self._holder[name] for name in names)
 
@@ -126,6 +141,7 @@ def open_repository(name: HubName, hub: Hub, fetch: Fetch = "snapshot") -> HubCh
     pinned = hub.pin(name)
     location = str(name)
     shards, weight_map = _weights(hub, pinned, location)
+    _refuse_flood(pinned, shards)
     headers = _headers(hub, pinned, shards)
     raise_some(disagreements(shards, [headers[shard] for shard in shards], weight_map, location))
     scratch = Scratch(scratch_root()) if fetch == "shards" else None
@@ -165,6 +181,26 @@ def _weights(hub: Hub, pinned: Pinned, where: str) -> tuple[Sequence[str], Mappi
             else None,
         )
     return shards, weight_map
+
+
+def _refuse_flood(pinned: Pinned, shards: Sequence[str]) -> None:
+    """Refuse a repository of more, or larger, files than any model needs, before one of them is fetched."""
+    beside = sidecar_names(pinned.files)
+    large = [name for name in beside if pinned.files[name].size > SIDECAR_LIMIT]
+    problems = [
+        CheckpointError(
+            f"{name} is {pinned.files[name].size:,} bytes long",
+            where=str(pinned),
+            must_be=f"at most {SIDECAR_LIMIT:,} bytes",
+        )
+        for name in large
+    ]
+    for what, names, limit in (("shards", shards, SHARD_LIMIT), ("files beside the weights", beside, SIDECARS_LIMIT)):
+        if len(names) > limit:
+            problems.append(
+                CheckpointError(f"there are {len(names):,} {what}", where=str(pinned), must_be=f"at most {limit:,}")
+            )
+    raise_some(problems)
 
 
 def _headers(hub: Hub, pinned: Pinned, shards: Sequence[str]) -> dict[str, Header]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ class Hub:
     token: str | None = field(default=None, repr=False)
     offline: bool = False
     waits: tuple[float, ...] = WAITS
+    pins: dict[HubName, Pinned] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_environment(cls) -> Hub:
@@ -80,7 +81,15 @@ class Hub:
 
     def pin(self, name: HubName) -> Pinned:
         """What a repository holds at the commit that its revision is now. Raises HubError."""
-        return _cached(name) if self.offline else self._asked(name)
+        known = (self.pins or {}).get(name)
+        found = known or (_cached(name) if self.offline else self._asked(name))
+        if self.pins is not None:
+            self.pins[name] = found
+        return found
+
+    def remembering(self) -> Hub:
+        """The same, which looks each revision up once: all that is opened together is of one commit."""
+        return replace(self, pins={})
 
     def _asked(self, name: HubName) -> Pinned:
         api = self.api()
@@ -119,6 +128,13 @@ class Hub:
 
         made: dict[str, str] = build_hf_headers(token=self.token or False, library_name="merging")
         return made
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept, as HF_HOME and HF_HUB_CACHE say."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
 
 
 def cached_file(pinned: Pinned, path: str) -> Path | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from hashlib import file_digest, sha1
 from pathlib import Path
 from threading import Lock
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from merging.errors import HubError, HubWarning
 from merging.hub.answers import told
 from merging.hub.client import Hub, Pinned, RemoteFile, cached_file
+from merging.hub.together import done_together
 
 T = TypeVar("T")
 _without = Lock()
@@ -24,7 +25,7 @@ TOGETHER = 4
 def download(hub: Hub, pinned: Pinned, path: str, folder: Path | None = None) -> Path:
     """A file of a pinned repository, in the cache or in a folder; what is there already is not fetched again.
 
-    A freshly fetched large file must have the SHA-256 that the Hub told. Raises HubError.
+    A freshly fetched file must have the content that the Hub told: its SHA-256, or git's digest. Raises HubError.
     """
     file = pinned.files[path]
     held = cached_file(pinned, path) if folder is None else folder / path
@@ -35,31 +36,49 @@ def download(hub: Hub, pinned: Pinned, path: str, folder: Path | None = None) ->
             f"the cache holds no {path} of {pinned}", fix="unset HF_HUB_OFFLINE, or fetch it with `merging pull`"
         )
     fetched = without_xet_if_needed(lambda: _fetched(hub, pinned, path, folder), f"{path} of {pinned}")
-    if file.sha256 and not is_held(fetched, file):
+    if not is_held(fetched, file):
         # In the cache the name is a link to the content: both have to go, or the next run would take it for good.
         fetched.resolve().unlink(missing_ok=True)
         fetched.unlink(missing_ok=True)
         raise HubError(
             f"{path} of {pinned} arrived with other content than the Hub told",
-            must_be=f"SHA-256 {file.sha256}",
+            must_be=f"SHA-256 {file.sha256}" if file.sha256 else f"git blob {file.blob}",
             fix="run the same command again; if it stays so, the Hub or a proxy on the way is at fault",
         )
     return fetched
 
 
-def download_all(hub: Hub, pinned: Pinned, paths: Iterable[str], folder: Path | None = None) -> dict[str, Path]:
-    """Several files, some at the same time; by their names in the repository. Raises the first HubError."""
+def download_all(
+    hub: Hub,
+    pinned: Pinned,
+    paths: Iterable[str],
+    folder: Path | None = None,
+    watch: Callable[[RemoteFile], None] = lambda _: None,
+) -> dict[str, Path]:
+    """Several files, some at the same time; by their names in the repository. `watch` is told each that is there.
+
+    Raises the first HubError.
+    """
+
+    def one(name: str) -> Path:
+        found = download(hub, pinned, name, folder)
+        watch(pinned.files[name])
+        return found
+
     names = list(paths)
-    with ThreadPoolExecutor(TOGETHER) as threads:
-        return dict(zip(names, threads.map(lambda name: download(hub, pinned, name, folder), names), strict=True))
+    return dict(zip(names, done_together([partial(one, name) for name in names], TOGETHER), strict=True))
 
 
 def without_xet_if_needed(attempt: Callable[[], T], what: str) -> T:
     """What `attempt` returns; when it fails in Xet, what it returns without. Raises HubError."""
+    from huggingface_hub import constants
+
     try:
         return attempt()
     except Exception as error:
-        if not _is_xet(error):
+        # Where another file is falling back at this moment, it is we who have switched Xet off.
+        may = not constants.HF_HUB_DISABLE_XET or _without.locked()
+        if not (may and _is_xet(error)):
             raise told(error, what) from None
         reason = type(error).__name__
     warnings.warn(f"Xet failed for {what} ({reason}); going on without it", HubWarning, stacklevel=2)
@@ -86,10 +105,8 @@ def xet_disabled() -> Iterator[None]:
 
 def _is_xet(error: BaseException) -> bool:
     """Whether an error came out of Xet: its own kinds, its addresses, or the bare ones of its bindings."""
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
-    if constants.HF_HUB_DISABLE_XET:
-        return False
     told_by = type(error).__module__.split(".")[0] == "hf_xet" or isinstance(error, errors.XetDownloadError)
     return told_by or "xet" in str(error).lower() or type(error) in (RuntimeError, ConnectionError)
 
@@ -125,11 +142,13 @@ def _silent() -> Any:
 
 
 def is_held(path: Path, file: RemoteFile) -> bool:
-    """Whether a local file has a repository file's content: by SHA-256, or as git digests a small one."""
+    """Whether a local file has a repository file's content: by SHA-256, or by git's digest, as far as told."""
     if not path.is_file() or path.stat().st_size != file.size:
         return False
     if file.sha256:
         return _sha256(path) == file.sha256
+    if not file.blob:
+        return True
     return sha1(b"blob %d\0" % file.size + path.read_bytes()).hexdigest() == file.blob
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 
 from merging.checkpoint.bytes import LocalBytes
 from merging.hub.client import Hub, Pinned, RemoteFile, cached_file
+from merging.hub.daemons import Daemons, outcome
 from merging.hub.download import TOGETHER, download
 
 # Which check every byte has passed that was read.
@@ -31,6 +31,7 @@ class FetchedBytes:
         self._folder = folder
         # What an earlier run has put into the cache passed its check then.
         self.integrity = SIZES if cached_file(pinned, file.path) else WHOLE
+        self.stop: Event | None = None
         self._coming: Future[LocalBytes] | None = None
         self._lock = Lock()
 
@@ -56,17 +57,17 @@ class FetchedBytes:
         with self._lock:
             coming, self._coming = self._coming, None
         if coming is not None:
-            with suppress(Exception):
+            if coming.done() and coming.exception() is None:
                 coming.result().close()
             (self._folder / self._file.path).unlink(missing_ok=True)
 
     def _local(self) -> LocalBytes:
         coming = self._begun()
         try:
-            return coming.result()
+            return outcome(coming, self.stop)
         except BaseException:
             with self._lock:
-                if self._coming is coming:
+                if self._coming is coming and coming.done():
                     self._coming = None
             raise
 
@@ -82,5 +83,5 @@ class FetchedBytes:
 
 
 @cache
-def _fetching() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(TOGETHER, thread_name_prefix="merging-fetch")
+def _fetching() -> Daemons:
+    return Daemons(TOGETHER, "merging-fetch")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
-from threading import Lock
+from threading import Event, Lock
+
+from merging.hub.daemons import Daemons, outcome
 
 # One request: small ones spend their time waiting, large ones are lost whole when a connection breaks.
 PAGE_BYTES = 8 << 20
@@ -35,17 +37,20 @@ class Pages:
         self._held: OrderedDict[Hashable, _Piece] = OrderedDict()
         self._nbytes = 0
         self._lock = Lock()
-        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="merging-hub")
+        self._threads = Daemons(connections, "merging-hub")
 
-    def get(self, key: Hashable, nbytes: int, fetch: Fetch) -> bytes:
-        """A piece, fetched now if need be. Raises what fetching raises; a piece that failed is asked for anew."""
+    def get(self, key: Hashable, nbytes: int, fetch: Fetch, stop: Event | None = None) -> bytes:
+        """A piece, fetched now if need be. Raises what fetching raises; a piece that failed is asked for anew.
+
+        Whoever waits is let go once `stop` is set, by HubError.
+        """
         with self._lock:
             piece = self._started(key, nbytes, fetch)
             piece.wanted = False
             self._held.move_to_end(key)
             self._make_room()
         try:
-            return piece.coming.result()
+            return outcome(piece.coming, stop)
         except BaseException:
             self._drop(key, piece)
             raise

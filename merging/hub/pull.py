@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from merging.checkpoint.folders import ADAPTER, SAFETENSORS
 from merging.checkpoint.sidecars import sidecar_names
+from merging.checkpoint.sink import require_space
 from merging.errors import HubError, OutputError
-from merging.hub.client import Hub, Pinned
+from merging.hub.client import Hub, Pinned, RemoteFile, cache_folder, cached_file
 from merging.hub.download import download_all, is_held
 
 # Adapters beyond this are no adapters.
@@ -35,19 +37,25 @@ def wanted_files(pinned: Pinned) -> list[str]:
     return sorted({*weights, *configs, *sidecar_names(pinned.files)})
 
 
-def pull(hub: Hub, pinned: Pinned, folder: Path | None) -> Path:
+def pull(hub: Hub, pinned: Pinned, folder: Path | None, watch: Callable[[RemoteFile], None] = lambda _: None) -> Path:
     """Fetch a checkpoint into a folder, or into the cache where it is None; returns where it lies.
 
-    A folder that holds other files than those of this repository is refused before anything is fetched. Raises
-    HubError, OutputError.
+    A folder that holds other files than those of this repository is refused before anything is fetched, as is a disk
+    without room. `watch` is told each file that is there. Raises HubError, OutputError.
     """
     names = wanted_files(pinned)
     if not any(name.endswith(SAFETENSORS) for name in names):
         raise HubError(f"{pinned.repository} holds no safetensors weights", must_be="a repository that does")
     if folder is not None and folder.exists():
         _refuse_others(folder, pinned, names)
-    found = download_all(hub, pinned, names, folder)
+    place = folder or cache_folder()
+    require_space(place, sum(pinned.files[name].size for name in names if not _is_here(pinned, name, folder)))
+    found = download_all(hub, pinned, names, folder, watch)
     return folder or found[names[0]].parents[names[0].count("/")]
+
+
+def _is_here(pinned: Pinned, name: str, folder: Path | None) -> bool:
+    return cached_file(pinned, name) is not None if folder is None else (folder / name).exists()
 
 
 def _refuse_others(folder: Path, pinned: Pinned, names: list[str]) -> None:

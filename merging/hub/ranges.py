@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from threading import Event, Lock
 from typing import Any
@@ -22,6 +22,8 @@ from merging.hub.pages import PAGE_BYTES, Pages, shared_pages
 from merging.hub.xet import is_offered, xet_range
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+# Less than this in one answer is no progress.
+PROGRESS_BYTES = 1 << 16
 # The address has expired: a fresh one may serve.
 _STALE = (401, 403, 404, 410)
 
@@ -37,12 +39,11 @@ class _Again(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Address:
-    """Where a file's bytes are now, and what the storage calls them there once it has said so."""
+    """Where a file's bytes are now; `xet` is where Xet has them."""
 
     url: str
     ours: bool
     xet: Any = None
-    etags: list[str] = field(default_factory=list)
 
 
 class RangeBytes:
@@ -58,12 +59,16 @@ class RangeBytes:
         self._address: _Address | None = None
         self._asking = Lock()
         self._xet_failed = False
+        # What the storage calls the file: two answers of different names are of different files.
+        self._etag: str | None = None
+        self._doubted = False
+        self.stop: Event | None = None
 
     def read_into(self, start: int, buffer: memoryview) -> None:
         """Fill the buffer from position `start`. Raises HubError when the Hub does not give what it promised."""
         stop = start + len(buffer)
         for first, last in self._pieces(start, stop):
-            piece = self._pages.get((*self._key, first), last - first, partial(self.fetch, first, last))
+            piece = self._pages.get((*self._key, first), last - first, partial(self.fetch, first, last), self.stop)
             a, b = max(start, first), min(stop, last)
             buffer[a - start : b - start] = memoryview(piece)[a - first : b - first]
 
@@ -111,8 +116,8 @@ class RangeBytes:
             except _Again as problem:
                 if problem.stale:
                     self._address = None
-                # What has arrived is progress, and patience begins anew.
-                waits = iter(self._hub.waits) if len(content) > before else waits
+                # What has arrived is progress, and patience begins anew; drops of it are not.
+                waits = iter(self._hub.waits) if len(content) - before >= PROGRESS_BYTES else waits
                 wait = next(waits, None)
                 if wait is None:
                     raise self._refused(str(problem), start, stop) from None
@@ -130,7 +135,7 @@ class RangeBytes:
         headers |= self._hub.headers() if address.ours else {}
         try:
             with get_session().stream("GET", address.url, headers=headers, timeout=PATIENCE) as answer:
-                self._judge(answer, address, start, stop)
+                self._judge(answer, start, stop)
                 for piece in answer.iter_raw():
                     if answer.num_bytes_downloaded > stop - start:
                         raise self._refused("more bytes came than were asked for", start, stop)
@@ -140,7 +145,7 @@ class RangeBytes:
         except httpx2.HTTPError as error:
             raise _Again(f"{type(error).__name__}: {error}") from None
 
-    def _judge(self, answer: Any, address: _Address, start: int, stop: int) -> None:
+    def _judge(self, answer: Any, start: int, stop: int) -> None:
         """Whether an answer's head promises exactly these bytes of this file."""
         status = answer.status_code
         if status in _STALE:
@@ -155,11 +160,16 @@ class RangeBytes:
             raise self._refused(f"the server answered {status} without the range", start, stop)
         if tuple(map(int, told_range.groups())) != (start, stop - 1, self.size):
             raise self._refused(f"the server sent {told_range.group()}", start, stop)
-        etag = answer.headers.get("ETag", "").removeprefix("W/")
-        if address.etags and etag != address.etags[0]:
+        self._recognise(answer.headers.get("ETag", "").removeprefix("W/"), start, stop)
+
+    def _recognise(self, etag: str, start: int, stop: int) -> None:
+        """Refuse another file than the one that was read from before; once, a fresh address may lead back to it."""
+        if self._etag is not None and etag != self._etag:
+            if self._doubted:
+                raise self._refused("the file changed while it was read", start, stop)
+            self._doubted = True
             raise _Again("the file changed while it was read", stale=True)
-        address.etags.append(etag)
-        del address.etags[1:]
+        self._etag, self._doubted = etag, False
 
     def _located(self) -> _Address:
         """The file's address, asked for once; the Hub must mean the file that was pinned. Raises HubError, _Again."""

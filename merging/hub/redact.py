@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _SECRETS = re.compile(
-    r"hf_[A-Za-z0-9]{8,}"
+    r"hf_(?:oauth|jwt)_[\w.-]{8,}|hf_[A-Za-z0-9]{8,}"
     r"|(?<=Bearer )[^\s'\",;]+"
     r"|(?<=://)[^\s/@:]+:[^\s/@]+(?=@)"
     r"|(?<=\?)[^\s'\"<>)]*(?:[Ss]ignature|[Tt]oken|[Kk]ey|[Ee]xpires|[Pp]olicy|[Ss]ig)[^\s'\"<>)]*"

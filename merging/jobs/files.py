@@ -14,7 +14,7 @@ from typing import Any
 # What is read of a file of lines at once, from its end, and at most.
 CHUNK_BYTES, MOST_BYTES = 1 << 16, 1 << 26
 HIDDEN = "[token]"
-_TOKEN = re.compile(r"hf_[A-Za-z0-9]{8,}")
+_TOKEN = re.compile(r"hf_(?:oauth|jwt)_[\w.-]{8,}|hf_[A-Za-z0-9]{8,}")
 _SECRET_NAME = re.compile(r"(TOKEN|API_?KEY|SECRET|PASSWORD)$", re.IGNORECASE)
 _SHORTEST_SECRET = 8
 

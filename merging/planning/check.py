@@ -13,7 +13,7 @@ from merging.hub.fetching import Fetch
 from merging.planning.build import GiB, Wishes, draft
 from merging.planning.choose import choose, fitting_workers, total
 from merging.planning.plan import Plan
-from merging.planning.remote import fetched_bytes
+from merging.planning.remote import fetched_bytes, room_problems
 from merging.recipe.recipe import Recipe
 
 # What an unfinished run leaves in its folder.
@@ -82,6 +82,7 @@ def check(
     free = _free_bytes(folder) if folder else None
     if folder and free is not None and free < disk - _already_written(folder):
         problems.append(_full(folder, free, disk))
+    problems += room_problems(made, _free_bytes)
     sizes = (len(made.jobs), cost.read_bytes, disk, free, cost.memory_bytes, fetched_bytes(made, choices))
     return Report(tuple(problems), tuple(drafted.warnings), made, *sizes)
 

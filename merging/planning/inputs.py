@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from merging.checkpoint.tensors import DTYPES, Checkpoint, TensorSpec
 from merging.errors import CheckpointError, MatchError, MergingError, Problems
 from merging.families.family import Family, recognise
 from merging.families.files import Part
+from merging.hub.client import Hub
 from merging.hub.fetching import Fetch
 from merging.planning.plan import Operand
 from merging.recipe.recipe import Recipe
@@ -110,12 +111,19 @@ def open_inputs(
     tokenizer = recipe.tokenizer_source
     if tokenizer and tokenizer != "base" and tokenizer not in keys:
         keys.append(tokenizer)
+
+    @cache
+    def hub() -> Hub:
+        return Hub.from_environment().remembering()
+
     for key in keys:
         try:
             given = (checkpoints or {}).get(key)
             if given is None:
                 where = _where(recipe, key)
-                given = open_source(key, relative_to=folder, allow_pickle=allow_pickle, where=where, fetch=fetch)
+                given = open_source(
+                    key, relative_to=folder, allow_pickle=allow_pickle, where=where, fetch=fetch, hub=hub
+                )
             opened.append(given)
         except Problems as several:
             problems += several.problems

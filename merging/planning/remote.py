@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 from merging.checkpoint.adapters import AdaptedCheckpoint
 from merging.checkpoint.tensors import Checkpoint
+from merging.errors import MergingError, OutputError
 from merging.hub.checkpoint import HubCheckpoint
+from merging.hub.client import cache_folder
 from merging.methods.declare import find_method
 from merging.planning.choose import Choice
 from merging.planning.plan import Job, Plan
@@ -22,6 +25,25 @@ def fetched_bytes(plan: Plan, choices: Sequence[Choice]) -> int:
     ranged = {i for i, model in remote.items() if model.fetch == "ranges"}
     ways = zip(plan.jobs, choices, strict=True) if ranged else ()
     return whole + round(sum(_ranged_bytes(plan, job, choice, ranged) for job, choice in ways))
+
+
+def room_problems(plan: Plan, free_bytes: Callable[[Path], int]) -> list[MergingError]:
+    """Whether what is fetched whole fits where it is put; `free_bytes` tells the room of a folder, made or not."""
+    found = [repository for model in plan.models if (repository := _repository(model)) is not None]
+    needed = sum(each.room_bytes for each in {id(each): each for each in found}.values())
+    if not needed:
+        return []
+    place = cache_folder()
+    free = free_bytes(place)
+    if free >= needed:
+        return []
+    return [
+        OutputError(
+            f"the disk of {place} has {free:,} bytes free, and the files to fetch take {needed:,}",
+            must_be=f"at least {needed:,} bytes free",
+            fix="free space, set HF_HOME to a folder on another disk, or pass --fetch ranges, which needs none",
+        )
+    ]
 
 
 def _repository(model: Checkpoint) -> HubCheckpoint | None:

@@ -12,10 +12,10 @@ from typing import Any
 from merging.errors import MergingError, OutputError, Problems
 from merging.hub.client import Hub
 from merging.hub.names import parse_hub_name
+from merging.hub.together import done_together
 from merging.publish.outlook import Outlook, prepare
 from merging.publish.readme import README
 from merging.publish.recorded import Entry
-from merging.publish.together import done_together
 from merging.publish.upload import Publication, Published, Sent, Target
 
 # Larger files are sent by themselves, smaller ones within the commit.

@@ -9,13 +9,14 @@ own work; `hf://owner/name` never means a path.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from merging.checkpoint.tensors import Checkpoint
 from merging.errors import CheckpointError, HubError, MergingError, NoRepositoryError, nearest, raise_all
+from merging.hub.client import Hub
 from merging.hub.fetching import Fetch
 from merging.hub.names import HubName, is_explicit, parse_hub_name
 
@@ -37,22 +38,24 @@ def open_source(
     allow_pickle: bool = False,
     where: str | None = None,
     fetch: Fetch = "snapshot",
+    hub: Callable[[], Hub] | None = None,
 ) -> Checkpoint:
     """Open what `text` names as a checkpoint; reads headers only. `relative_to` is the recipe's folder.
 
     `where` is the place in the recipe; `fetch` says how a repository's bytes are had: "snapshot" keeps whole files in
     the Hub's cache, "shards" fetches them one after another and removes each, "ranges" keeps nothing on disk. An
-    adapter on the Hub is small and is fetched whole. Raises CheckpointError, HubError, or Problems with all that is
+    adapter on the Hub is small and is fetched whole. `hub` is asked for the Hub if there is need of one, by default the
+    environment's. Raises CheckpointError, HubError, or Problems with all that is
     wrong.
     """
     source = find_source(text, relative_to=relative_to, where=where)
     try:
-        base = _opened(source.path, allow_pickle, fetch)
+        base = _opened(source.path, allow_pickle, fetch, hub or Hub.from_environment)
         if source.adapter is None:
             return base
         from merging.checkpoint.adapters import AdaptedCheckpoint, open_adapter
 
-        folder, pinned = _adapter(source.adapter)
+        folder, pinned = _adapter(source.adapter, hub or Hub.from_environment)
         adapted = AdaptedCheckpoint(base, open_adapter(folder, allow_pickle=allow_pickle))
         adapted.pinned += pinned
         return adapted
@@ -70,27 +73,24 @@ def _meant_here(text: str, relative_to: Path | None) -> list[str]:
     return [each for part in parts for each in _nearest_paths(part, folders)]
 
 
-def _opened(place: Place, allow_pickle: bool, fetch: Fetch) -> Checkpoint:
+def _opened(place: Place, allow_pickle: bool, fetch: Fetch, hub: Callable[[], Hub]) -> Checkpoint:
     if isinstance(place, Path):
         from merging.checkpoint.shards import open_checkpoint
 
         return open_checkpoint(place, allow_pickle=allow_pickle)
     from merging.hub.checkpoint import open_repository
-    from merging.hub.client import Hub
 
-    return open_repository(place, Hub.from_environment(), fetch)
+    return open_repository(place, hub(), fetch)
 
 
-def _adapter(place: Place) -> tuple[Path, tuple[Any, ...]]:
+def _adapter(place: Place, hub: Callable[[], Hub]) -> tuple[Path, tuple[Any, ...]]:
     """The folder of an adapter, and the pinned repository it comes from if it does."""
     if isinstance(place, Path):
         return place, ()
-    from merging.hub.client import Hub
     from merging.hub.pull import fetch_adapter
 
-    hub = Hub.from_environment()
-    pinned = hub.pin(place)
-    return fetch_adapter(hub, pinned), (pinned,)
+    pinned = hub().pin(place)
+    return fetch_adapter(hub(), pinned), (pinned,)
 
 
 def find_source(text: str, *, relative_to: Path | None = None, where: str | None = None) -> Source:

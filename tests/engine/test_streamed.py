@@ -106,3 +106,18 @@ def test_a_worker_waits_while_the_network_is_behind(tmp_path: Path, monkeypatch:
         go_on.set()
         worker.join(30)
         assert len(list(outbox.finish())) == len(outbox.layout.files)
+
+
+def test_who_is_too_far_ahead_of_the_line_waits_for_it(tmp_path: Path) -> None:
+    shelf = Shelf(streams=True)
+    with sending(tmp_path, shelf, 1 << 20) as outbox:
+        outbox._ahead_bytes = 100
+        order = outbox.layout.order
+        last = Thread(target=outbox.write, args=(order[-1], 0, entries(outbox.layout.specs[order[-1]])), daemon=True)
+        last.start()
+        last.join(0.3)
+        assert last.is_alive()
+        for name in order[:-1]:
+            outbox.write(name, 0, entries(outbox.layout.specs[name]))
+        last.join(20)
+        assert not last.is_alive()

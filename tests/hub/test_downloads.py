@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -173,7 +173,74 @@ def test_a_killed_programs_scratch_is_cleared_away_and_a_living_ones_is_not(tmp_
     left.mkdir()
     (left / "shard").write_bytes(b"x")
     other = Scratch(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([mine.folder, other.folder])
+    assert sorted(each for each in tmp_path.iterdir() if each.is_dir()) == sorted([mine.folder, other.folder])
     mine.remove()
     other.remove()
-    assert list(tmp_path.iterdir()) == []
+    assert [each for each in tmp_path.iterdir() if each.is_dir()] == []
+
+
+def test_every_file_falls_back_when_xet_is_down_for_all(
+    xet_server: HubServer, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    tensors, config = tiny.llama(layers=4)
+    made = tiny.write(tmp_path / "many", tensors, config, shards=6)
+    xet_server.add("tester/model", folder_files(made))
+    xet_server.fail(Fault("GET", "xet-read-token", status=404, times=99))
+    hub = client(xet_server)
+    folder = pull(hub, hub.pin(NAME), tmp_path / "pulled")
+    assert all((folder / file.name).read_bytes() == file.read_bytes() for file in made.glob("*.safetensors"))
+    assert any(issubclass(each.category, HubWarning) for each in recwarn)
+
+
+def test_pulling_tells_every_file(server: HubServer, model: Path, tmp_path: Path) -> None:
+    server.add("tester/model", folder_files(model))
+    hub, told = client(server), list[str]()
+    pull(hub, hub.pin(NAME), tmp_path / "pulled", lambda file: told.append(file.path))
+    assert sorted(told) == sorted(folder_files(model))
+
+
+def test_a_disk_without_room_is_known_before_anything_is_fetched(
+    server: HubServer, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.add("tester/model", folder_files(model))
+    monkeypatch.setattr("merging.hub.pull.require_space", require_space_of(1000))
+    hub = client(server)
+    pinned = hub.pin(NAME)
+    asked = len(server.requests)
+    with pytest.raises(OutputError, match="1,000 are free"):
+        pull(hub, pinned, tmp_path / "pulled")
+    assert len(server.requests) == asked
+
+
+def require_space_of(free: int) -> Callable[[Path, int], None]:
+    """A disk with so many bytes free."""
+
+    def require(folder: Path, nbytes: int) -> None:
+        if nbytes > free:
+            raise OutputError(f"the output needs {nbytes:,} bytes, {free:,} are free", where=str(folder))
+
+    return require
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("tokenizer.json", 600 << 20), *[(f"additional_chat_templates/{i}.jinja", 5) for i in range(1)]]
+)
+def test_files_beside_the_weights_have_a_limit(
+    server: HubServer, model: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int
+) -> None:
+    server.add("tester/model", {**folder_files(model), name: b"x" * min(size, 2000)})
+    monkeypatch.setattr("merging.hub.checkpoint.SIDECAR_LIMIT", 1000)
+    if size > 1000:
+        with pytest.raises(MergingError, match=r"tokenizer\.json is 2,000 bytes long"):
+            open_repository(NAME, client(server), "ranges")
+    else:
+        assert name in open_repository(NAME, client(server), "ranges").sidecar_names
+
+
+def test_a_branch_that_moves_while_models_are_opened_is_one_commit_all_the_same(server: HubServer, model: Path) -> None:
+    first = server.add("tester/model", folder_files(model))
+    hub = client(server).remembering()
+    assert hub.pin(NAME).commit == first
+    server.add("tester/model", {"note.txt": b"later"})
+    assert hub.pin(NAME).commit == first
+    assert client(server).pin(NAME).commit != first

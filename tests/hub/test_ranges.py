@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -145,3 +147,22 @@ def test_a_file_that_changes_while_it_is_read_is_refused(server: HubServer, open
     assert read(opened, 3 * PAGE, 4 * PAGE) == CONTENT[3 * PAGE : 4 * PAGE]
     assert server.unmet() == []
     assert [r.method for r in server.requests if "/resolve/" in r.path].count("HEAD") == 2
+
+
+def test_bytes_of_two_files_are_never_put_together(server: HubServer, opened: RangeBytes) -> None:
+    server.fail(Fault("GET", "/files/", truncate=400))
+    server.fail(Fault("GET", "/files/", etag="0" * 64, times=99))
+    with pytest.raises(HubError, match="changed while it was read"):
+        read(opened, 0, PAGE)
+
+
+def test_who_waits_for_the_hub_is_let_go(server: HubServer, opened: RangeBytes) -> None:
+    hold, stop = Event(), Event()
+    server.fail(Fault("GET", "/files/", hold=hold))
+    opened.stop = stop
+    stop.set()
+    try:
+        with pytest.raises(HubError, match="stopped while waiting"):
+            read(opened, 0, 10)
+    finally:
+        hold.set()

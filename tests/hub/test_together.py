@@ -6,7 +6,7 @@ from threading import Barrier, Event
 
 import pytest
 
-from merging.publish.together import done_together
+from merging.hub.together import done_together
 
 
 def test_results_come_in_the_order_of_the_work_whichever_ends_first() -> None:
