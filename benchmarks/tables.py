@@ -67,6 +67,7 @@ def _cpu(cost: dict[str, float]) -> float:
 
 def _footnote(result: dict[str, Any]) -> str:
     machine, idle = result["machine"], result["interpreter"]
+    days = sorted({row["date"][:10] for row in result["rows"] if row["tool"] == "mergekit"} - {result["date"][:10]})
     sentences = [
         f"{result['size']} Llama-shaped bf16, base + {result['models']} fine-tunes, warm cache, medians,",
         f"whole processes (importing torch takes {idle['wall_seconds']:.1f} s of ours).",
@@ -75,6 +76,7 @@ def _footnote(result: dict[str, Any]) -> str:
         f"The machine was shared with other work (load average {result['load_average']:.1f} at the end).",
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, torch {result['torch']},",
         f"{result['date'][:10]}, commit {result['commit'][:10]}{' with changes' if result['changed_files'] else ''}.",
+        *([f"mergekit was measured on {' and '.join(days)}, on the same machine and inputs."] if days else []),
     ]
     return " ".join(sentences)
 
