@@ -67,7 +67,10 @@ def _cpu(cost: dict[str, float]) -> float:
 
 def _footnote(result: dict[str, Any]) -> str:
     machine, idle = result["machine"], result["interpreter"]
-    days = sorted({row["date"][:10] for row in result["rows"] if row["tool"] == "mergekit"} - {result["date"][:10]})
+    days = sorted(
+        {row["date"][:10] for row in result["rows"] if row["tool"] == "mergekit" and "date" in row}
+        - {result["date"][:10]}
+    )
     sentences = [
         f"{result['size']} Llama-shaped bf16, base + {result['models']} fine-tunes, warm cache, medians,",
         f"whole processes (importing torch takes {idle['wall_seconds']:.1f} s of ours).",
