@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -24,6 +25,12 @@ fetch_option = click.option(
     show_default=True,
     help="Bytes of models on the Hub: whole files kept in the cache, whole files one after another, or ranges with "
     "nothing on disk.",
+)
+job_option = click.option(
+    "--job",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Keep state and events in FOLDER, where `merging jobs` finds them; wait for the jobs beside it.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merging.cli.options import json_option, quiet_option
+from merging.cli.options import job_option, json_option, quiet_option
 from merging.cli.text import printable
 from merging.cli.worker import told_to, working
 
@@ -36,12 +36,7 @@ SHOWN = 12
 @click.option("--dry-run", is_flag=True, help="Show files, sizes and the card; change nothing.")
 @json_option
 @quiet_option
-@click.option(
-    "--job",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="FOLDER",
-    help="Keep state and events in FOLDER, where `merging jobs` finds them; wait for the jobs beside it.",
-)
+@job_option
 @click.pass_context
 def push(
     ctx: click.Context,

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from merging.cli.options import overwrite_option, planning_options, quiet_option, recipe_argument, workers_option
+from merging.cli.options import (
+    job_option,
+    overwrite_option,
+    planning_options,
+    quiet_option,
+    recipe_argument,
+    workers_option,
+)
 
 if TYPE_CHECKING:
     from merging.cli.progress import Seen
@@ -62,12 +69,7 @@ def push_options(command: Command) -> Command:
 @push_options
 @quiet_option
 @click.option("--json-events", is_flag=True, help="Print every event as a line of JSON.")
-@click.option(
-    "--job",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="FOLDER",
-    help="Keep state and events in FOLDER, where `merging jobs` finds them; wait for the jobs beside it.",
-)
+@job_option
 @click.pass_context
 def run(
     ctx: click.Context,
