@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -23,6 +24,11 @@ class Outcome:
 
 
 Call: TypeAlias = Callable[..., Outcome]
+
+
+def heed_interrupts() -> None:
+    """For a child about to begin: what a shell starts in the background ignores interrupts, and hands that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def commands() -> dict[str, click.Command]:

@@ -20,7 +20,7 @@ from merging.cli.program import COMMANDS
 from merging.cli.text import printable, size
 from merging.methods.declare import all_methods
 from tests import tiny
-from tests.command_line import Call, caller, commands
+from tests.command_line import Call, caller, commands, heed_interrupts
 from tests.syntax import ROOT
 
 # Shape checks import torch; a user's process has none.
@@ -211,8 +211,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(tmp_path: Path) -> Non
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell starts what runs in the background with interrupts ignored, and a child inherits that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_interrupts,
     ) as child:
         assert child.stdout
         assert any("TensorDone" in line for line in iter(child.stdout.readline, ""))

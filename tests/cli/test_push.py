@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from merging.cli.push import push as command
 from merging.errors import HubError
 from merging.jobs.jobs import Jobs
+from tests.command_line import heed_interrupts
 from tests.hub.server import Fault, HubServer
 from tests.publish.loopback import NAME, either, merged, plain
 
@@ -102,7 +103,13 @@ def test_an_interrupt_ends_the_program_at_once_and_nothing_is_visible(either: Hu
     way = ("POST", "/xorbs/") if either.xet else ("PUT", "/upload/")
     either.fail(Fault(*way, times=9, hold=hold))
     line = [sys.executable, "-m", "merging", "push", str(merged), NAME]
-    child = subprocess.Popen(line, env={**os.environ, **either.environment()}, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        line,
+        env={**os.environ, **either.environment()},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
+    )
     either.wait_for(*way)
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=30)

@@ -18,7 +18,7 @@ from merging.engine.provenance import shareable
 from merging.errors import MergingError
 from merging.jobs.options import checked_options
 from tests import tiny
-from tests.command_line import commands
+from tests.command_line import commands, heed_interrupts
 from tests.hub.server import Fault, HubServer
 from tests.remote import folder_files
 
@@ -46,7 +46,9 @@ class Walk:
         line = [sys.executable, "-m", "merging", "run", str(self.folder / "recipe.yaml"), str(self.folder / out)]
         pipe = subprocess.PIPE
         line += [*self._options, *options]
-        return subprocess.Popen(line, env=self._environment, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            line, env=self._environment, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed_interrupts
+        )
 
     def run(self, out: str, *options: str) -> list[dict[str, object]]:
         """Its events, once it has ended well."""

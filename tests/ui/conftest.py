@@ -53,7 +53,9 @@ def started(folder: Path, *options: str, port: int | None = None, token: str = "
     environment |= {"MERGING_UI_TOKEN": token} if token else {}
     command = [sys.executable, "-m", "merging", "ui", "--no-browser", "--port", str(port), "--root", str(work)]
     with printed.open("wb") as log:
-        server = subprocess.Popen([*command, *options], env=environment, stdout=log, stderr=log, cwd=ROOT)
+        server = subprocess.Popen(
+            [*command, *options], env=environment, stdout=log, stderr=log, cwd=ROOT, preexec_fn=heed_interrupts
+        )
     bench = Workbench(port, work, home, printed, server)
     end = time.monotonic() + START_SECONDS
     while not _answers(bench):
