@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.command_line import heed_interrupts
+
 ROOT = Path(__file__).parent.parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 START_SECONDS = 60.0
