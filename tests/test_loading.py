@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +13,19 @@ import torch
 import merging
 from tests import tiny
 
-os.environ["HF_HUB_OFFLINE"] = "1"
 with warnings.catch_warnings():
     # Warnings of other libraries' imports are not ours to fix.
     warnings.simplefilter("ignore")
     transformers = pytest.importorskip(
         "transformers", reason="NOT LOADED BY transformers: install the test extra, pip install -e '.[test]'"
     )
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process alone: children of other tests talk to a Hub of their own."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
 
 MODELS = {
     "llama": "LlamaForCausalLM",

@@ -190,6 +190,7 @@ class HubServer:
             "HF_TOKEN": self.token,
             "HF_HOME": str(home),
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_XET": "0" if self.xet else "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             **self.xet_environment(home / "xet"),
