@@ -34,7 +34,7 @@ def section(card, name):
 
 
 def test_the_card_of_one_merge_stays_as_it_was_read_and_approved():
-    adapted = record(("ada/math", "bob/code@main", "ada/base+eve/style", "/home/ada/chat"))
+    adapted = record(("ada/math", "bob/code@main", "ada/base+eve/style", "/mnt/ada/chat"))
     adapted["parents"][1] |= {"license": "llama3.1", "gated": True}
     rows = ledger(layers=3, models=4)
     rows[1]["parameters"]["density"] = [0.2, 0.4, 0.4, 0.4]
@@ -138,7 +138,7 @@ def test_parameters_are_told_as_the_tensors_got_them():
 
 def test_no_path_of_the_machine_and_no_secret_is_in_the_card():
     secret = "hf_" + "s" * 34
-    told = record((f"/home/ada/{secret}/math", f"C:\\Users\\ada\\{secret}", f"https://u:{secret}@x/y?token={secret}"))
+    told = record((f"/mnt/ada/{secret}/math", f"C:\\Users\\ada\\{secret}", f"https://u:{secret}@x/y?token={secret}"))
     told["recipe"]["parameters"]["density"] = [{"filter": secret, "value": 0.5}, {"value": 0.4}]
     card = write_card(told, ledger(models=3))
     assert secret not in card and "/home" not in card and "Users" not in card and "recipes" not in card
@@ -175,5 +175,5 @@ def test_a_hostile_name_in_the_recipe_stays_inside_its_fence(odd):
 
 
 def test_the_names_of_the_picture_s_rows_are_those_of_the_card():
-    told = record(("/home/ada/math", "bob/code"))
+    told = record(("/mnt/ada/math", "bob/code"))
     assert model_names(told) == ("math", "bob/code", "ada/base")

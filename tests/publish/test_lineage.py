@@ -50,7 +50,7 @@ def test_a_local_path_that_looks_like_a_hub_id_is_none():
 
 
 def test_local_models_of_one_name_are_told_apart():
-    lineage = read_lineage(record(("/home/ada/x/final", "/home/bob/y/final")))
+    lineage = read_lineage(record(("/mnt/ada/x/final", "/mnt/bob/y/final")))
     assert [each.name for each in lineage.models[:2]] == ["final", "final (2)"]
     assert [entry["model"] for entry in lineage.written["models"]] == ["final", "final (2)"]
 
@@ -58,7 +58,7 @@ def test_local_models_of_one_name_are_told_apart():
 @pytest.mark.parametrize(
     ("source", "name"),
     [
-        ("/home/ada/models/math", "math"),
+        ("/mnt/ada/models/math", "math"),
         ("C:\\Users\\ada\\math", "math"),
         ("../zoo/base/", "base"),
         ("~", "local model"),

@@ -37,7 +37,7 @@ def record(
         "recipe": recipe,
         "models": [model(name, i) for i, name in enumerate(named)],
         "seed": 0,
-        "recipe_folder": "../../home/ada/recipes",
+        "recipe_folder": "../../mnt/ada/recipes",
         "shard_bytes": 5_000_000_000,
         "parents": [parent(part) for part in dict.fromkeys(_parts(named)) if part.split("@")[0] in COMMITS],
         "files": ["model.safetensors"],
