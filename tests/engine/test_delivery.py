@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +99,10 @@ def test_weights_that_are_to_be_kept_make_the_folder_that_a_local_merge_makes(tm
     assert held == expected
 
 
+def _arrived(events: Iterable[Event]) -> set[str]:
+    return {event.path for event in events if isinstance(event, Delivered)}
+
+
 @settings(max_examples=10, deadline=None)
 @given(
     patience=st.integers(0, 5), second=st.integers(1, 4), streams=st.tuples(st.booleans(), st.booleans(), st.booleans())
@@ -112,13 +116,16 @@ def test_what_has_arrived_is_not_merged_or_sent_again(
     events: list[Event] = []
     for more, streamed_now in zip((patience, patience + second), streams, strict=False):
         shelf.patience, shelf.streams = more, streamed_now
+        # A shard may come in the moment of the fault, before the journal knows all its tensors: that one is not meant.
+        arrived, before = _arrived(events), len(shelf.sends)
         with pytest.raises(HubError, match="cannot reach the Hub"):
             events.extend(run(plan, folder / "out", deliver=shelf))
+        assert arrived.isdisjoint(shelf.sends[before:])
         assert shelf.shows == 0
-    arrived = [event.path for event in events if isinstance(event, Delivered)]
+    arrived, before = _arrived(events), len(shelf.sends)
     shelf.patience, shelf.streams = 1 << 30, streams[2]
     events = list(run(plan, folder / "out", deliver=shelf))
-    assert all(shelf.sends.count(path) == 1 for path in arrived)
+    assert arrived.isdisjoint(shelf.sends[before:])
     done = {event.name for event in events if isinstance(event, TensorDone)}
     index = json.loads(shelf.shown["model.safetensors.index.json"])["weight_map"]
     assert done.isdisjoint(name for name, file in index.items() if file in arrived)
