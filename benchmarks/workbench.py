@@ -131,13 +131,13 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="write a result file")
-    parser.add_argument("--library", action="store_true", help="leave the page out, for which Streamlit is needed")
+    parser.add_argument("--library", dest="without_page", action="store_true", help="leave the page out, for which Streamlit is needed")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"XDG_CACHE_HOME": folder, "MERGING_HOME": folder}
         os.environ["MERGING_UI_ROOTS"] = str(Path(find_zoo().folder))
-        for part in (geometry, scores) if options.library else (geometry, scores, page):
+        for part in (geometry, scores) if options.without_page else (geometry, scores, page):
             for row in part():
                 rows.append(asdict(row))
                 print(f"{row.what:48} {row.least:9.1f} ms   median {row.median:9.1f} ms", flush=True)

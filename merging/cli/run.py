@@ -120,14 +120,10 @@ def _delivery(
     if repository is None:
         return None
     from merging.hub.client import Hub
-    from merging.hub.names import parse_hub_name
     from merging.publish.delivering import HubDelivery
     from merging.publish.upload import Target
 
-    named = parse_hub_name(repository)
-    if named and named.revision and branch in (None, named.revision):
-        repository, branch = named.repository, named.revision
-    target = Target(repository, branch, pull_request, private=not public)
+    target = Target.of(repository, branch, pull_request=pull_request, private=not public)
     return HubDelivery(Hub.from_environment(), target, keeps_weights=keeps_weights)
 
 

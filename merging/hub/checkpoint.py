@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import Event, Lock
@@ -28,6 +28,7 @@ from merging.hub.files import NONE, SIZES, WHOLE, FetchedBytes
 from merging.hub.names import HubName
 from merging.hub.ranges import ExactBytes, RangeBytes
 from merging.hub.scratch import Scratch, scratch_root
+from merging.hub.together import done_together
 
 # A tokenizer takes tens of megabytes; there are a dozen files beside it.
 SIDECAR_LIMIT, SIDECARS_LIMIT = 512 << 20, 200
@@ -76,17 +77,18 @@ class HubCheckpoint(ShardCheckpoint):
     @property
     def fetch_bytes(self) -> int:
         """Bytes of weight files that have to be fetched whole."""
-        if self.fetch == "ranges":
-            return 0
-        pinned = self.pinned[0]
-        return sum(pinned.files[shard].size for shard in self._shards if cached_file(pinned, shard) is None)
+        return 0 if self.fetch == "ranges" else sum(self._missing_sizes())
 
     @property
     def room_bytes(self) -> int:
         """Bytes of disk that fetched files take at a time: all of them, or two where each is removed after use."""
-        pinned = self.pinned[0]
-        sizes = sorted(pinned.files[shard].size for shard in self._shards if cached_file(pinned, shard) is None)
+        sizes = self._missing_sizes()
         return {"snapshot": sum(sizes), "shards": sum(sizes[-2:]), "ranges": 0}[self.fetch]
+
+    def _missing_sizes(self) -> list[int]:
+        """Sizes of the weight files that the cache does not hold, the largest last."""
+        pinned = self.pinned[0]
+        return sorted(pinned.files[shard].size for shard in self._shards if cached_file(pinned, shard) is None)
 
     def sidecars(self) -> Mapping[str, Path]:
         """Files beside the weights that travel with them, fetched into the cache. Raises HubError."""
@@ -214,8 +216,7 @@ def _headers(hub: Hub, pinned: Pinned, shards: Sequence[str]) -> dict[str, Heade
         except MergingError as error:
             return error.with_traceback(None)
 
-    with ThreadPoolExecutor(TOGETHER) as threads:
-        found = dict(zip(shards, threads.map(read, shards), strict=True))
+    found = dict(zip(shards, done_together([partial(read, shard) for shard in shards], TOGETHER), strict=True))
     raise_flat([each for each in found.values() if isinstance(each, MergingError)])
     return {shard: header for shard, header in found.items() if isinstance(header, Header)}
 

@@ -159,7 +159,7 @@ def _remote(sibling: Any) -> RemoteFile:
 
 def _cached(name: HubName) -> Pinned:
     """What the cache holds of a repository: files are links to blobs, which are named by their content."""
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi
     from huggingface_hub.file_download import repo_folder_name
 
     try:
@@ -167,7 +167,7 @@ def _cached(name: HubName) -> Pinned:
     except Exception as error:
         raise told(error, f"{name}, of which the cache holds nothing") from None
     commit = found.resolved
-    home = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name.repository, repo_type="model")
+    home = cache_folder() / repo_folder_name(repo_id=name.repository, repo_type="model")
     snapshot = home / "snapshots" / commit
     files = {}
     for file in sorted(each for each in snapshot.rglob("*") if each.is_file()):

@@ -14,11 +14,11 @@ from threading import Event, Lock
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from merging.checkpoint.bytes import ByteSource
 from merging.errors import HubError, HubWarning
-from merging.hub.answers import BUSY, LONGEST_WAIT, told
+from merging.hub.answers import BUSY, LONGEST_WAIT, is_passing, told
 from merging.hub.client import PATIENCE, Hub, Pinned, RemoteFile
 from merging.hub.pages import PAGE_BYTES, Pages, shared_pages
+from merging.hub.redact import redacted
 from merging.hub.xet import is_offered, xet_range
 
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -179,7 +179,7 @@ class RangeBytes:
             return self._address
 
     def _asked(self) -> _Address:
-        from huggingface_hub import errors, get_hf_file_metadata
+        from huggingface_hub import get_hf_file_metadata
 
         what = f"{self._file.path} of {self._pinned}"
         url = f"{self._hub.endpoint}/{self._pinned.repository}/resolve/{self._pinned.commit}/{quote(self._file.path)}"
@@ -187,12 +187,8 @@ class RangeBytes:
             found = get_hf_file_metadata(
                 url, token=self._hub.token or False, endpoint=self._hub.endpoint, timeout=PATIENCE
             )
-        except errors.HfHubHTTPError as error:
-            if error.response.status_code in BUSY:
-                raise _Again(f"the Hub answered {error.response.status_code}") from None
-            raise told(error, what) from None
         except Exception as error:
-            if isinstance(error, ConnectionError) or "Timeout" in type(error).__name__ or _is_network(error):
+            if is_passing(error):
                 raise _Again(f"{type(error).__name__}: {error}") from None
             raise told(error, what) from None
         if found.size not in (None, self.size) or found.etag not in (None, self._file.identity):
@@ -206,7 +202,7 @@ class RangeBytes:
 
     def _refused(self, reason: str, start: int, stop: int) -> HubError:
         return HubError(
-            f"bytes {start:,} to {stop:,} of {self._file.path} cannot be had: {told_plainly(reason)}",
+            f"bytes {start:,} to {stop:,} of {self._file.path} cannot be had: {redacted(reason)[:300]}",
             where=str(self._pinned),
             fix="run the same command again, or with --fetch shards, which fetches whole files and checks them",
         )
@@ -230,24 +226,6 @@ class ExactBytes:
         """Nothing is held."""
 
 
-def told_plainly(reason: str) -> str:
-    """A reason without secrets, fit for a message."""
-    from merging.hub.redact import redacted
-
-    return redacted(reason)[:300]
-
-
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
-
-
-def _is_network(error: Exception) -> bool:
-    import httpx2
-
-    return isinstance(error, httpx2.TransportError)
-
-
-def ranged(hub: Hub, pinned: Pinned, path: str) -> ByteSource:
-    """A file of a pinned repository by ranges."""
-    return RangeBytes(hub, pinned, pinned.files[path])

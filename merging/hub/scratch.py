@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import IO
 
+from merging.hub.client import cache_folder
+
 _LOCK = ".lock"
 
 
@@ -37,9 +39,7 @@ class Scratch:
 
 def scratch_root() -> Path:
     """Where such folders lie: on the disk of the Hub's cache, which is chosen for large files."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE).parent / "merging-shards"
+    return cache_folder().parent / "merging-shards"
 
 
 @contextmanager

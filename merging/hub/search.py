@@ -115,7 +115,8 @@ def _found(model: Any) -> Found:
     card: Mapping[str, Any] = model.card_data.to_dict() if model.card_data else {}
     counts: Mapping[str, int] = getattr(model.safetensors, "parameters", None) or {}
     named = card.get("base_model")
-    is_adapter = model.library_name == "peft" or any(tag in _ADAPTERS or tag.startswith(_ADAPTER_OF) for tag in tags)
+    made_with = getattr(model, "library_name", None)
+    is_adapter = made_with == "peft" or any(tag in _ADAPTERS or tag.startswith(_ADAPTER_OF) for tag in tags)
     return Found(
         id=str(model.id),
         downloads=int(model.downloads or 0),

@@ -34,7 +34,7 @@ def done_together(works: Sequence[Callable[[], T]], threads: int) -> list[T]:
 
     for i in range(len(works)):
         waiting.put(i)
-    at_work = [Thread(target=labour, daemon=True, name="merging-push") for _ in range(min(threads, len(works)))]
+    at_work = [Thread(target=labour, daemon=True, name="merging-together") for _ in range(min(threads, len(works)))]
     for thread in at_work:
         thread.start()
     found: dict[int, T] = {}

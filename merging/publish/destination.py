@@ -36,6 +36,14 @@ class Target:
     private: bool = True
     parent: str | None = None
 
+    @classmethod
+    def of(cls, repository: str, branch: str | None = None, **settings: Any) -> Target:
+        """The target, where `owner/name@branch` says the same as a branch of its own."""
+        named = parse_hub_name(repository)
+        if named and named.revision and branch in (None, named.revision):
+            return cls(named.repository, named.revision, **settings)
+        return cls(repository, branch, **settings)
+
     def __str__(self) -> str:
         if self.pull_request:
             return f"a pull request of {self.repository}"

@@ -11,7 +11,6 @@ from typing import Any
 
 from merging.errors import MergingError, OutputError, Problems
 from merging.hub.client import Hub
-from merging.hub.names import parse_hub_name
 from merging.hub.together import done_together
 from merging.publish.outlook import Outlook, prepare
 from merging.publish.readme import README
@@ -67,7 +66,7 @@ def push(
     the error says that the commit was made.
     """
     hub = hub or Hub.from_environment()
-    target = _target(repository, branch, pull_request, private, parent)
+    target = Target.of(repository, branch, pull_request=pull_request, private=private, parent=parent)
     outlook, there = prepare(hub, Path(folder), target, replace=replace)
     if watch:
         watch(outlook)
@@ -100,14 +99,6 @@ def _told(error: MergingError, publication: Publication) -> MergingError:
     made = f"{publication.target.repository} has been made and stays"
     fix = f"{error.fix} ({made})" if error.fix else f"run the same command again; {made}"
     return type(error)(error.what, where=error.where, must_be=error.must_be, fix=fix)
-
-
-def _target(repository: str, branch: str | None, pull_request: bool, private: bool, parent: str | None) -> Target:
-    """The target, where `owner/name@branch` says the same as a branch of its own."""
-    named = parse_hub_name(repository)
-    if named and named.revision and branch in (None, named.revision):
-        return Target(named.repository, named.revision, pull_request, private, parent)
-    return Target(repository, branch, pull_request, private, parent)
 
 
 def _limit(entry: Entry) -> int:

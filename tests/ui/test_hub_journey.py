@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,13 +11,10 @@ import pytest
 from merging import find_zoo
 from tests.hub.server import HubServer
 from tests.remote import folder_files
-from tests.ui.browser import settled, watch_errors
+from tests.ui.browser import at, press, settled, visited
 from tests.ui.conftest import Workbench, started, stop
 
 pytestmark = pytest.mark.slow
-
-SECONDS = 120_000
-EXPECTED = re.compile("status of 404")
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +39,8 @@ def bench(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def page(bench: Workbench, chromium) -> Iterator[Any]:
-    page = chromium.new_page(viewport={"width": 1440, "height": 1200})
-    page.set_default_timeout(SECONDS)
-    complaints = watch_errors(page)
-    page.goto(f"{bench.address}/compose")
-    settled(page)
-    yield page
-    page.close()
-    assert [says for says in complaints if not EXPECTED.search(says)] == []
-
-
-def at(page: Any, key: str) -> Any:
-    return page.locator(f".st-key-{key}").first
-
-
-def press(page: Any, key: str) -> None:
-    at(page, key).get_by_role("button").first.click()
-    settled(page)
+    with visited(chromium, f"{bench.address}/compose", 1200) as page:
+        yield page
 
 
 def type_in(page: Any, key: str, text: str) -> None:

@@ -11,38 +11,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.ui.browser import settled, watch_errors
+from tests.ui.browser import PATIENCE, at, press, settled, visited
 from tests.ui.conftest import Workbench
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 120_000
-# Streamlit asks below the page's own address first, and says so in the console.
-EXPECTED = re.compile("status of 404")
 # Enough work to be met in the middle of it.
 SIDE, LAYERS = 4096, 6
 
 
 @pytest.fixture
 def page(workbench: Workbench, chromium) -> Iterator[Any]:
-    page = chromium.new_page(viewport={"width": 1440, "height": 1000})
-    page.set_default_timeout(SECONDS)
-    complaints = watch_errors(page)
-    page.goto(workbench.address)
-    settled(page)
-    yield page
-    page.close()
-    assert [says for says in complaints if not EXPECTED.search(says)] == []
-
-
-def at(page: Any, key: str) -> Any:
-    """The widget of this key."""
-    return page.locator(f".st-key-{key}").first
-
-
-def press(page: Any, key: str) -> None:
-    at(page, key).get_by_role("button").first.click()
-    settled(page)
+    with visited(chromium, workbench.address, 1000) as page:
+        yield page
 
 
 def go(page: Any, name: str) -> None:
@@ -140,7 +121,7 @@ def test_a_running_merge_survives_a_reload_and_goes_on_after_a_cancel(page, work
 def test_a_second_tab_sees_the_same_job(page, workbench: Workbench, chromium, large: str) -> None:
     job = submit(page, large.replace("0.3", "0.4"), workbench.folder / "again")
     other = chromium.new_page()
-    other.set_default_timeout(SECONDS)
+    other.set_default_timeout(PATIENCE)
     other.goto(f"{workbench.address}/jobs?job={job}")
     at(other, "jobs_browse").wait_for()
     at(page, "jobs_browse").wait_for()
