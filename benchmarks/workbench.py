@@ -131,7 +131,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="write a result file")
-    parser.add_argument("--library", dest="without_page", action="store_true", help="leave the page out, for which Streamlit is needed")
+    parser.add_argument(
+        "--library", dest="without_page", action="store_true", help="leave the page out, for which Streamlit is needed"
+    )
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
