@@ -16,6 +16,8 @@ SCALE = 4096.0
 # Bits of a half-precision number that stay behind when sign, exponent and three bits of fraction are taken.
 REST_BITS = 7
 CODES = 249
+# What fits the byte that is left; the codes beyond are those of larger magnitudes than any bin's, infinity and NaN.
+ALL_CODES = 256
 BINS = 1 + CODES
 
 
@@ -29,6 +31,24 @@ def lower_ends() -> Float[Tensor, " bins"]:
     regular = torch.ldexp(1 + fraction.double() / 8, exponent - 27)
     ends = torch.where(exponent == 0, fraction.double() * 2.0**-29, regular)
     return torch.cat([torch.zeros(1, dtype=torch.float64), ends])
+
+
+def raised(
+    codes: Int[Tensor, "models codes"], changed: Int[Tensor, " models"], lengths: Float[Tensor, " models"]
+) -> Int[Tensor, "models codes"]:
+    """Counts of a sample's codes in proportion, so that those of each model add up to its changed entries.
+
+    What no sample met, a handful of entries of a large tensor, has the code of its root mean square; `lengths` are L2
+    norms times SCALE.
+    """
+    met = codes[:, :CODES].clone()
+    means = (lengths / changed.clamp(min=1).sqrt()).half().view(torch.int16) >> REST_BITS
+    unmet = (met.sum(1) == 0) & (changed > 0)
+    met[unmet, means[unmet].long().clamp(max=CODES - 1)] = 1
+    # Running totals are rounded, not counts: what is rounded away in one bin is found in the next.
+    shares = met.cumsum(1).double() / met.sum(1, keepdim=True).clamp(min=1)
+    totals = (shares * changed[:, None]).round().long()
+    return totals.diff(dim=1, prepend=totals.new_zeros(len(totals), 1))
 
 
 def widths(largest: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows bins"]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from math import isfinite
 
-from merging.analysis.magnitudes import CODES, REST_BITS, SCALE
+from merging.analysis.magnitudes import ALL_CODES, REST_BITS, SCALE, raised
+from merging.analysis.room import Room
 from merging.analysis.signs import sign_counts
 from merging.lazy import Float, Int, Tensor, torch
 
@@ -24,7 +26,7 @@ class Sums:
     shared     entries that both models changed
     disputed   entries that at least two models changed, and those of them that some raised and others lowered
     mass       sum of |tau_i| over entries and models, and of |sum_i tau_i| over entries
-    magnitudes counts of |tau| in the bins of `merging.analysis.magnitudes`
+    magnitudes counts of |tau| in the bins of `merging.analysis.magnitudes`, by a sample where the tensor is large
     largest    the largest |tau|; the one that does not add up
     fourth     sum of tau^4
     non_finite entries that are no finite float32: of the base model, then of the models. Task vectors are zero there
@@ -59,45 +61,41 @@ def stacked(parts: Sequence[Sums]) -> Sums:
 
 
 class Account:
-    """Running sums of one stretch of entries of one tensor, in blocks of at most `block` entries."""
+    """Running sums of one stretch of entries of one tensor, block by block.
 
-    def __init__(self, models: int, block: int):
-        self._models = models
-        self._signs = sign_counts(models, block)
-        self._room = self._entries = 0
-        self._square, self._total = torch.empty(block), torch.empty(block)
-        self._half = torch.empty(block, dtype=torch.float16)
-        self._bits = torch.empty(block, dtype=torch.int16)
-        self._byte = torch.empty(block, dtype=torch.uint8)
-        self._gram = torch.zeros(models + 1, models + 1, dtype=torch.float64)
-        self._codes = torch.zeros(models, 256, dtype=torch.int64)
-        self._mass = torch.zeros(2, dtype=torch.float64)
-        self._largest = torch.zeros(models, dtype=torch.float64)
-        self._fourth = torch.zeros(models, dtype=torch.float64)
+    Of each block every `sampled`-th entry enters the counts of magnitudes, from another one on in each.
+    """
+
+    def __init__(self, models: int, sampled: int = 1):
+        self._models, self._sampled = models, sampled
+        self._signs = sign_counts(models)
+        self._room: Room | None = None
+        self._entries = 0
+        self._blocks: list[Float[Tensor, " sums"]] = []
+        self._codes = torch.zeros(models, ALL_CODES, dtype=torch.int64)
+        self._unlike_zero = torch.zeros(models, dtype=torch.int64)
         self._non_finite = torch.zeros(models + 1, dtype=torch.int64)
 
     def add(self, x: Float[Tensor, "inputs n"], entries: int) -> bool:
-        """Add a block whose first `entries` columns are real and the others zero.
+        """Add a block whose first `entries` columns are real and the others zero; blocks in one memory cost least.
 
         False, and nothing is added, where a sum is no finite number: clean the block and give it in float64.
         """
-        square, total = (self._buffer(buffer, x) for buffer in (self._square, self._total))
-        counts = [self._measure(i, row, square, total) for i, row in enumerate(x[1:])]
-        scalars = [scalar for row, _ in counts for scalar in row] + [total.abs_().sum()]
-        scalars += [torch.dot(first, second) for i, first in enumerate(x) for second in x[i:]]
-        sums = torch.stack(scalars).double()
-        if not bool(torch.isfinite(sums.sum())):
+        if self._room is None or self._room.block is not x:
+            self._room = Room(x, self._sampled)
+        room = self._room
+        scalars = [self._mass(room), _net(room), *_fourths(room), *_ends(room)]
+        scalars += [torch.dot(first, second) for first, second in room.pairs]
+        sums = torch.stack(scalars)
+        if not isfinite(float(sums.sum())):
             return False
         self._signs.close_block()
-        self._room, self._entries = self._room + x.shape[1], self._entries + entries
-        of_rows = 4 * self._models
-        masses, fourths, lowest, highest = sums[:of_rows].view(-1, 4).unbind(1)
-        self._mass += torch.stack([masses.sum(), sums[of_rows]])
-        self._fourth += fourths
-        self._largest = torch.maximum(self._largest, torch.maximum(highest, -lowest))
-        self._gram[tuple(torch.triu_indices(*self._gram.shape))] += sums[of_rows + 1 :]
-        for held, (_, found) in zip(self._codes, counts, strict=True):
+        sample = room.samples[len(self._blocks) % self._sampled]
+        self._unlike_zero += torch.count_nonzero(sample, dim=1)
+        for held, found in zip(self._codes, _codes(room, sample), strict=True):
             held += found
+        self._blocks.append(sums)
+        self._entries += entries
         return True
 
     def add_non_finite(self, counts: Int[Tensor, " inputs"]) -> None:
@@ -106,50 +104,73 @@ class Account:
 
     def sums(self) -> Sums:
         """What has been added, in the models' units."""
-        signs = self._signs.sums()
-        changed = signs.signs.diagonal().long()
-        zeros = self._codes.new_zeros(self._models, 1) + self._entries - changed[:, None]
-        magnitudes = torch.cat([zeros, self._codes[:, :CODES]], 1)
-        # Zeros, the padding's too, and the smallest magnitudes have one code.
-        magnitudes[:, 1] -= self._room - changed
-        gram = self._gram + self._gram.triu(1).T
-        gram[0, 1:] *= -1
-        gram[1:, 0] *= -1
+        signs, m = self._signs.sums(), self._models
+        none = torch.zeros(2 + 3 * m + (m + 1) * (m + 2) // 2)
+        found = torch.stack([block.double() for block in self._blocks or [none]])
+        masses, fourths, ends, products = torch.split(found, [2, m, 2 * m, found.shape[1] - 2 - 3 * m], 1)
+        gram = _square(products.sum(0), m + 1)
         return Sums(
             gram=gram / SCALE**2,
             signs=signs.signs,
             shared=signs.shared,
             disputed=signs.disputed,
-            mass=self._mass / SCALE,
-            magnitudes=magnitudes,
-            largest=self._largest / SCALE,
-            fourth=self._fourth / SCALE**4,
+            mass=masses.sum(0) / SCALE,
+            magnitudes=self._magnitudes(signs.signs.diagonal().long(), gram.diagonal()[1:].sqrt()),
+            largest=ends.abs().amax(0).view(m, 2).amax(1) / SCALE,
+            fourth=fourths.sum(0) / SCALE**4,
             non_finite=self._non_finite.clone(),
         )
 
-    def _measure(
-        self, i: int, row: Float[Tensor, " n"], square: Float[Tensor, " n"], total: Float[Tensor, " n"]
-    ) -> tuple[list[Tensor], Int[Tensor, " codes"]]:
-        """Sum of magnitudes and of fourth powers, smallest and largest entry; counts by leading bits."""
-        if i:
-            total.add_(row)
-        else:
-            total.copy_(row)
-        signs = torch.sign(row, out=square)
-        self._signs.take(i, signs)
-        mass = torch.dot(signs, row)
-        torch.mul(row, row, out=square)
-        codes = self._codes_of(row)
-        return [mass, torch.dot(square, square), *torch.aminmax(row)], torch.bincount(codes, minlength=256)
+    def _mass(self, room: Room) -> Float[Tensor, ""]:
+        """The sum of all magnitudes; the signs are taken on the way."""
+        torch.sign(room.tau, out=room.wide)
+        self._signs.take(room.wide_rows)
+        return torch.dot(room.wide_line, room.line)
 
-    def _codes_of(self, row: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """Exponent and leading bits of each magnitude's fraction; the sign is cut off with the upper byte.
+    def _magnitudes(
+        self, changed: Int[Tensor, " models"], lengths: Float[Tensor, " models"]
+    ) -> Int[Tensor, "models bins"]:
+        # Zeros, the padding's too, and the smallest magnitudes have one code.
+        small = self._codes[:, :1] + self._unlike_zero[:, None] - self._codes.sum(1, keepdim=True)
+        codes = torch.cat([small, self._codes[:, 1:]], 1)
+        return torch.cat([self._entries - changed[:, None], raised(codes, changed, lengths)], 1)
 
-        Counting bytes takes half as long as counting wider numbers, and the way over half precision is the shortest.
-        """
-        half, bits, byte = (buffer[: len(row)] for buffer in (self._half, self._bits, self._byte))
-        torch.bitwise_right_shift(half.copy_(row).view(torch.int16), REST_BITS, out=bits)
-        return byte.copy_(bits)
 
-    def _buffer(self, held: Tensor, x: Tensor) -> Tensor:
-        return held[: x.shape[1]] if held.dtype == x.dtype else torch.empty(x.shape[1], dtype=x.dtype)
+def _net(room: Room) -> Float[Tensor, ""]:
+    """What is left of all magnitudes when the task vectors are added up."""
+    total = room.total.copy_(room.taus[0])
+    for row in room.taus[1:]:
+        total.add_(row)
+    return total.abs_().sum()
+
+
+def _fourths(room: Room) -> list[Float[Tensor, ""]]:
+    """Sums of fourth powers."""
+    torch.mul(room.tau, room.tau, out=room.wide)
+    return [torch.dot(row, row) for row in room.wide_rows]
+
+
+def _ends(room: Room) -> list[Float[Tensor, ""]]:
+    """The smallest and the largest entry of each task vector."""
+    return [end for row in room.taus for end in torch.aminmax(row)]
+
+
+def _codes(room: Room, sample: Float[Tensor, "models n"]) -> list[Int[Tensor, " codes"]]:
+    """Counts of exponents and leading bits of the fractions; the sign is cut off with the upper byte.
+
+    Counting bytes takes half as long as counting wider numbers, and the way over half precision is the shortest.
+    """
+    room.half.copy_(sample)
+    torch.bitwise_right_shift(room.half_bits, REST_BITS, out=room.bits)
+    room.codes.copy_(room.bits)
+    return [torch.bincount(row, minlength=ALL_CODES) for row in room.code_rows]
+
+
+def _square(upper: Float[Tensor, " pairs"], inputs: int) -> Float[Tensor, "inputs inputs"]:
+    """The Gram matrix; its first input came negated."""
+    gram = upper.new_zeros(inputs, inputs)
+    gram[tuple(torch.triu_indices(inputs, inputs))] = upper
+    gram += gram.triu(1).T
+    gram[0, 1:] *= -1
+    gram[1:, 0] *= -1
+    return gram

@@ -6,6 +6,7 @@ asked of the signs follows from the table, at the cost of one count per entry in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple, Protocol
 
@@ -29,14 +30,14 @@ class SignSums(NamedTuple):
 
 
 class SignCounts(Protocol):
-    """Counts of one stretch of entries, block by block."""
+    """Counts of one stretch of entries, block by block: each is taken, and then counted by being closed."""
 
-    def take(self, model: int, sign: Float[Tensor, " n"]) -> None:
-        """The signs of one model in the block at hand; models come in their order."""
+    def take(self, signs: Sequence[Float[Tensor, " n"]]) -> None:
+        """The signs of each model in the block at hand."""
         ...
 
     def close_block(self) -> None:
-        """Count the block whose signs have been taken."""
+        """Count the block that has been taken."""
         ...
 
     def sums(self) -> SignSums:
@@ -44,38 +45,36 @@ class SignCounts(Protocol):
         ...
 
 
-def sign_counts(models: int, block: int) -> SignCounts:
-    """Counts for so many models and blocks of at most so many entries."""
-    return CodedSigns(models, block) if models <= MOST_CODED else ComparedSigns(models, block)
+def sign_counts(models: int) -> SignCounts:
+    """Counts for so many models."""
+    return CodedSigns(models) if models <= MOST_CODED else ComparedSigns(models)
 
 
 class CodedSigns:
     """A table of how often each combination of signs occurs."""
 
-    def __init__(self, models: int, block: int):
+    def __init__(self, models: int):
         self._models = models
-        self._code = torch.empty(block)
-        self._index = torch.empty(block, dtype=torch.int8 if models <= MOST_IN_A_BYTE else torch.int64)
+        self._code = torch.empty(0)
+        self._index = torch.empty(0, dtype=torch.int8 if models <= MOST_IN_A_BYTE else torch.int64)
         self._table = torch.zeros(max(256, 3**models), dtype=torch.int64)
-        self._entries = 0
 
-    def take(self, model: int, sign: Float[Tensor, " n"]) -> None:
-        """Its digit is 3^model."""
-        self._entries = len(sign)
-        code = self._code[: len(sign)]
-        if model:
-            code.add_(sign, alpha=3.0**model)
-        else:
-            code.copy_(sign)
+    def take(self, signs: Sequence[Float[Tensor, " n"]]) -> None:
+        """The digit of a model is 3^model."""
+        if len(signs[0]) != len(self._code):
+            self._code = torch.empty(len(signs[0]))
+            self._index = torch.empty(len(signs[0]), dtype=self._index.dtype)
+        self._code.copy_(signs[0])
+        for model, sign in enumerate(signs[1:], start=1):
+            self._code.add_(sign, alpha=3.0**model)
 
     def close_block(self) -> None:
         """One more count for the combination at every entry."""
-        code, index = self._code[: self._entries], self._index[: self._entries]
         if self._models <= MOST_IN_A_BYTE:
             # Negative numbers wrap to the upper half of a byte's table.
-            counted = index.copy_(code).view(torch.uint8)
+            counted = self._index.copy_(self._code).view(torch.uint8)
         else:
-            counted = index.copy_(code.add_(3**self._models // 2))
+            counted = self._index.copy_(self._code.add_(3**self._models // 2))
         self._table += torch.bincount(counted, minlength=len(self._table))
 
     def sums(self) -> SignSums:
@@ -94,21 +93,18 @@ class CodedSigns:
 class ComparedSigns:
     """Models compared two by two: for any number of them."""
 
-    def __init__(self, models: int, block: int):
-        self._held = torch.empty(models, block)
-        self._entries = 0
+    def __init__(self, models: int):
+        self._held = torch.empty(models, 0)
         self._pairs = torch.zeros(2, models, models, dtype=torch.float64)
         self._disputed = torch.zeros(2, dtype=torch.float64)
 
-    def take(self, model: int, sign: Float[Tensor, " n"]) -> None:
-        """Kept until the block is complete."""
-        self._entries = len(sign)
-        self._held[model, : len(sign)] = sign
+    def take(self, signs: Sequence[Float[Tensor, " n"]]) -> None:
+        """Kept until the block is closed."""
+        self._held = torch.stack(tuple(signs))
 
     def close_block(self) -> None:
         """Sums of fewer than 2^24 ones are exact in float32."""
-        signs = self._held[:, : self._entries]
-        present = signs.abs()
+        signs, present = self._held, self._held.abs()
         self._pairs += torch.stack([signs @ signs.T, present @ present.T])
         counts = present.sum(0)
         self._disputed += torch.stack([(counts >= 2).sum(), (signs.sum(0).abs() < counts).sum()])

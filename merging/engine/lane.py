@@ -70,13 +70,14 @@ class Lane:
 
     def load(self, raw: Tensor, into: Float[Tensor, " n"], role: str) -> None:
         """Stored entries as float32 on the device; what `into` has beyond them becomes zero."""
-        entries = raw.numel()
-        if self._on_cpu:
-            into[:entries].copy_(raw)
-        else:
-            into[:entries].copy_(self._staged(raw, role), non_blocking=True)
+        entries, filled = raw.numel(), into
         if entries < into.numel():
+            filled = into[:entries]
             into[entries:].zero_()
+        if self._on_cpu:
+            filled.copy_(raw)
+        else:
+            filled.copy_(self._staged(raw, role), non_blocking=True)
 
     def _staged(self, raw: Tensor, role: str) -> Tensor:
         """A pinned copy, from which the device can fetch while the processor goes on."""

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from merging.analysis.diagnose import BLOCK, density_curve, diagnose
+from merging.analysis.diagnose import BLOCK, LARGE, SAMPLED, density_curve, diagnose
+from merging.analysis.magnitudes import lower_ends
 from merging.checkpoint.tensors import MemoryCheckpoint
 from merging.errors import MergingError, RecipeError
 from tests import tiny
@@ -60,6 +61,47 @@ def test_magnitudes_are_counted_in_the_bins_of_half_precision() -> None:
     expected[1] -= zeros
     expected[0] = zeros
     assert found.tolist() == expected.tolist()
+
+
+def test_magnitudes_of_a_large_tensor_are_counted_by_a_sample_that_adds_up_to_all_entries() -> None:
+    base, *tuned = vectors(2, entries=LARGE + 999, dtype=torch.bfloat16)
+    found = of_tensors({"w": base}, [{"w": each} for each in tuned])
+    half = LARGE // 2
+    parts = of_tensors(
+        {"a": base[:half], "b": base[half:LARGE], "c": base[LARGE:]},
+        [{"a": each[:half], "b": each[half:LARGE], "c": each[LARGE:]} for each in tuned],
+    )
+    counts, exact = found.magnitudes[0], parts.magnitudes.sum(0)
+    assert counts.sum(1).tolist() == exact.sum(1).tolist() == [LARGE + 999] * 2
+    assert torch.equal(counts[:, 0], exact[:, 0])
+    assert not torch.equal(counts, exact)
+    # Of what is met one time in SAMPLED, the deviation is that of a binomial count, scaled.
+    assert bool(((counts - exact).abs() <= 6 * (SAMPLED * exact.clamp(min=1)).sqrt()).all())
+    for field in ("signs", "shared", "disputed", "largest"):
+        whole, added = getattr(found, field)[0], getattr(parts, field)
+        assert torch.equal(whole, added.amax(0) if field == "largest" else added.sum(0)), field
+
+
+@pytest.mark.parametrize("changed", [1, 3])
+def test_a_change_too_small_for_the_sample_to_meet_has_its_place_among_the_magnitudes(changed: int) -> None:
+    base, tuned = torch.zeros(LARGE), torch.zeros(LARGE)
+    # The first block is sampled from its first entry on.
+    tuned[[SAMPLED * i + 1 for i in range(changed)]] = 0.25
+    found = of_tensors({"w": base}, [{"w": tuned}]).magnitudes[0, 0]
+    assert found[0] == LARGE - changed
+    assert found.nonzero()[-1] == int((lower_ends() == 0.25).nonzero()) and found[-1] == 0
+    assert int(found.sum()) == LARGE
+
+
+def test_a_row_or_a_column_alone_is_met_by_the_sample() -> None:
+    rows, columns = LARGE // 1024, 1024
+    base = torch.zeros(rows, columns)
+    by_row, by_column = base.clone(), base.clone()
+    by_row[rows // 2] = 0.5
+    by_column[:, 5] = 0.5
+    found = of_tensors({"w": base}, [{"w": by_row}, {"w": by_column}]).magnitudes[0]
+    place = int((lower_ends() == 0.5).nonzero())
+    assert found[:, place].tolist() == [columns, rows]
 
 
 def test_layers_roles_and_models_add_sums_up_before_they_take_ratios() -> None:
