@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from merging.demo.live import LiveScorer as LiveScorer
     from merging.demo.live import score_recipe as score_recipe
     from merging.demo.zoo import find_zoo as find_zoo
+    from merging.engine.compress import compress as compress
     from merging.engine.merge import merge as merge
     from merging.engine.run import run as run
     from merging.engine.verify import verify as verify
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from merging.recipe.source import open_source as open_source
     from merging.recipe.text import read_recipe as read_recipe
     from merging.recipe.text import write_yaml as write_yaml
+    from merging.store.tasks import TaskStore as TaskStore
     from merging.sweep.sweep import Point as Point
     from merging.sweep.sweep import pareto as pareto
 
@@ -92,6 +94,7 @@ _HOMES = {
     "Recipe": "recipe.recipe",
     "Selection": "analysis.blocks",
     "Table": "analysis.table",
+    "TaskStore": "store.tasks",
     "TensorSpec": "checkpoint.tensors",
     "all_methods": "methods.declare",
     "block_settings": "analysis.block_settings",
@@ -99,6 +102,7 @@ _HOMES = {
     "compare_ledgers": "jobs.compare",
     "compare_merges": "jobs.compare",
     "compare_recipes": "jobs.compare",
+    "compress": "engine.compress",
     "contents": "analysis.contents",
     "contrast": "analysis.contents",
     "cost": "methods.describe",

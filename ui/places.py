@@ -66,10 +66,10 @@ def refusal(source: str) -> str | None:
     except MergingError:
         parts = [part for part in source.split("+") if not parse_hub_name(part)]
         return next(filter(None, map(path_refusal, parts)), None)
-    for place in (found.path, found.adapter):
+    for place in found.places:
         if isinstance(place, Path) and (says := path_refusal(str(place))):
             return says
-        if place is not None and not isinstance(place, Path) and not remote.is_allowed():
+        if not isinstance(place, Path) and not remote.is_allowed():
             return f"{place} names no folder here, and this workbench does not ask the Hub ({remote.SWITCH}=off)."
     return None
 

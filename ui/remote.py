@@ -38,7 +38,7 @@ def repositories(source: str) -> tuple[str, ...]:
         found = find_source(source)
     except MergingError:
         return ()
-    return tuple(str(place) for place in (found.path, found.adapter) if place and not isinstance(place, Path))
+    return tuple(str(place) for place in found.places if not isinstance(place, Path))
 
 
 def is_remote(source: str) -> bool:

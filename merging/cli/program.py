@@ -30,6 +30,7 @@ COMMANDS = {
     "run": "Merge what RECIPE names into the folder OUT.",
     "check": "Find everything in RECIPE that would fail, all at once.",
     "explain": "Show what RECIPE will do: passes, bytes, memory, tensors.",
+    "compress": "Keep the tasks of all models of RECIPE in the folder OUT.",
     "verify": "Compare the folder OUT, made by `merging run`, with its record.",
     "continue": "Add MODEL to the finished merge in OUT.",
     "jobs": "List merges, running and past; start, follow, cancel, resume them.",

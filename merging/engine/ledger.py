@@ -143,6 +143,9 @@ def refuse_silent(plan: Plan, rows: Iterable[Row]) -> list[MergingError]:
         merged_any = True
         for i, operand in enumerate(entry["operands"]):
             model = operand["model"]
+            if [model, operand["tensor"]] == entry["base"]:
+                # It stands in for a model that lacks the tensor.
+                continue
             # A model that equals the first one still adds its weight to it; a task vector of zeros adds nothing.
             linear = entry["base"] is None and "coefficient" in operand
             active = operand["coefficient"] != 0.0 if linear else operand["share"] != 0.0

@@ -10,6 +10,7 @@ from typing import Any
 from merging.checkpoint.tensors import Checkpoint
 from merging.hub.client import Pinned
 from merging.planning.plan import Plan
+from merging.recipe.stores import STORE
 
 
 def provenance(plan: Plan) -> dict[str, Any]:
@@ -73,7 +74,12 @@ def _last_name(part: str) -> str:
 
     >>> _last_name("/mnt/ada/models/math"), _last_name("../models/math"), _last_name("ada/math")
     ('math', '../models/math', 'ada/math')
+    >>> _last_name("store:/mnt/ada/kept#math")
+    'store:kept#math'
     """
+    if part.startswith(STORE):
+        folder, mark, task = part.removeprefix(STORE).rpartition("#")
+        return f"{STORE}{_last_name(folder)}{mark}{task}"
     if part.startswith(("/", "~")):
         return PurePosixPath(part).name or "model"
     if part.startswith("\\\\") or PureWindowsPath(part).drive:

@@ -35,11 +35,7 @@ def _absolute(source: str, folder: Path) -> str:
         found = find_source(source, relative_to=folder)
     except MergingError:
         return source
-    places = [place for place in (found.path, found.adapter) if place is not None]
-    if not any(isinstance(place, Path) for place in places):
-        return source
-    # Whatever folders there are where it is read, a repository stays one.
-    return "+".join(str(place.absolute()) if isinstance(place, Path) else f"hf://{place}" for place in places)
+    return found.seen_from() if any(isinstance(place, Path) for place in found.places) else source
 
 
 def _renamed(value: Any, moved: Mapping[str, str], key: str = "") -> Any:

@@ -59,6 +59,21 @@ class Earlier:
 
 
 @dataclass(frozen=True)
+class Keeps:
+    """How several tasks are kept in one vector: task i is  base + scale_i mask_i vector,  rounded after every product.
+
+    parameter  the method's parameter that chooses one task, counted from 1
+    parts      what is kept: (models, *any) float32 -> vector (*any), masks (models, *any) of booleans; any cut may
+               arrive
+    scales     keyword parameters and statistics only -> (models,) float64
+    """
+
+    parameter: str
+    parts: Callable[..., Any]
+    scales: Rule
+
+
+@dataclass(frozen=True)
 class Needs:
     """The facts that planning and the engine act on; every one is a law in tests/laws.
 
@@ -77,6 +92,7 @@ class Needs:
               them, per-model ones as lists, and the number of operands.
     instead   (parameter, value, method): with that value of the parameter a tensor is merged by the other method, which
               takes the same parameters.
+    keeps     how all tasks are kept together, for a method whose result serves one of them; `merging compress` does.
     """
 
     sees: Literal["models", "task_vectors"]
@@ -92,6 +108,7 @@ class Needs:
     instead: tuple[tuple[str, Any, str], ...] = ()
     continued: Callable[[Earlier], Mapping[str, Any]] | None = None
     refuses: Callable[[Mapping[str, Any], int], None] | None = None
+    keeps: Keeps | None = None
 
     def rounds(self, parameters: Mapping[str, Any]) -> tuple[Rule, ...]:
         """The measuring rounds that these parameter values call for, in order."""
@@ -163,6 +180,8 @@ def merge_method(name: str, *, paper: str, aliases: tuple[str, ...] = (), **need
 
     def declare(function: Rule_) -> Rule_:
         facts = Needs(**needs)
+        if facts.keeps and (facts.sees, facts.reach, facts.order) != ("task_vectors", "element", "together"):
+            raise ValueError(f"{name} can keep tasks only if it sees the entries of all task vectors together")
         for known in (name, *aliases):
             if _NAMES.setdefault(known, name) != name:
                 raise ValueError(f"two methods are called {known!r}")
@@ -176,6 +195,7 @@ def _parameters(function: Callable[..., Any], needs: Needs) -> dict[str, Paramet
     """Keyword parameters of a method and of its rounds; a round repeats a parameter without a default."""
     rounds = [plain(step) for step in needs.measure]
     others = [needs.elsewhere] if needs.elsewhere else []
+    others += [needs.keeps.parts, needs.keeps.scales] if needs.keeps else []
     found: dict[str, Parameter] = {}
     for step in (function, *rounds, *others, *(needs.finish or ())):
         for argument in inspect.signature(step).parameters.values():
@@ -212,9 +232,11 @@ def _explained(function: Callable[..., Any], name: str) -> str:
 def is_matrix(shape: Sequence[int], role: str = "") -> bool:
     """Whether a tensor is a linear map for spectral methods: two axes or more, neither side 1, not a table.
 
-    Embeddings and output heads are tables of words or classes, and the largest tensors of language models.
+    Embeddings, relative positions, output heads and classifiers are tables of words, places or classes; those of words
+    are the largest tensors of language models. What stands between the layers and a head is a map like any other.
     """
-    return len(shape) > 1 and shape[0] > 1 and prod(shape[1:]) > 1 and not role.startswith(("embedding", "head"))
+    is_table = role.startswith("embedding") or role.endswith(".position") or role in ("head", "classifier")
+    return len(shape) > 1 and shape[0] > 1 and prod(shape[1:]) > 1 and not is_table
 
 
 @cache

@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypeAlias
 from merging.algebra.signs import disjoint_max, elect_sign
 from merging.algebra.sparsify import mass_ratio
 from merging.errors import ParameterError
-from merging.lazy import Float, Tensor, torch
-from merging.methods.declare import merge_method, only_if
+from merging.lazy import Bool, Float, Tensor, torch
+from merging.methods.declare import Keeps, merge_method, only_if
 from merging.methods.parameters import Kind, Measured
 
 Task: TypeAlias = Annotated[int, Kind("count", minimum=0)]
@@ -19,8 +19,21 @@ def masked_masses(x: Float[Tensor, "models n"]) -> Float[Tensor, "models parts"]
     """Round for the scales: mass of each task vector, and of the unified one where they agree; float64."""
     unified, sign = _unified(x)
     unified.abs_()
-    masked = [torch.mul(row, sign).sign_().relu_().mul_(unified).sum(dtype=torch.float64) for row in x]
+    masked = [_mask(row, sign).mul_(unified).sum(dtype=torch.float64) for row in x]
     return torch.stack([torch.stack([row.abs().sum(dtype=torch.float64) for row in x]), torch.stack(masked)], 1)
+
+
+def unified_and_masks(
+    x: Float[Tensor, "models *shape"],
+) -> tuple[Float[Tensor, "*shape"], Bool[Tensor, "models *shape"]]:
+    """The unified task vector, and where each task agrees with it."""
+    unified, sign = _unified(x)
+    return unified, torch.stack([_mask(row, sign).bool() for row in x])
+
+
+def rescalers(*, measured: Measured) -> Float[Tensor, " models"]:
+    """What gives each masked vector the mass of its task."""
+    return mass_ratio(measured["masked_masses"])
 
 
 def unknown_task(values: Mapping[str, Any], models: int) -> None:
@@ -41,13 +54,9 @@ def unknown_task(values: Mapping[str, Any], models: int) -> None:
     measure=(only_if("task", masked_masses, when=lambda task: task > 0),),
     scope="model",
     refuses=unknown_task,
+    keeps=Keeps("task", unified_and_masks, rescalers),
 )
-def emr(
-    task_vectors: Float[Tensor, "models *shape"],
-    *,
-    measured: Measured,
-    task: Task = 0,
-) -> Float[Tensor, "*shape"]:
+def emr(task_vectors: Float[Tensor, "models *shape"], *, measured: Measured, task: Task = 0) -> Float[Tensor, "*shape"]:
     """The elected changes of largest magnitude, or one task's model made of them by a mask and a scale.
 
     sign    = sign(sum_i tau_i), - where that is 0
@@ -60,9 +69,9 @@ def emr(
     small ones count too much. A task whose mask is empty has scale 1. Tasks are counted, so the order of the models
     matters. Raises ParameterError where there is no such task.
 
-    Use it to keep many tasks as one vector, a bit per entry and a number each: with `task` from 1 on the result serves
-    that task alone. The unified vector by itself is TIES without trimming and with the largest instead of the mean,
-    which overshoots for many tasks; as one model for all take `ties_global`.
+    Use it to keep many tasks as one vector, a bit per entry and a number each: `merging compress` writes them all; with
+    `task` from 1 on the result serves that task alone. The unified vector by itself is TIES without trimming and with
+    the largest instead of the mean, which overshoots for many tasks; as one model for all take `ties_global`.
 
     task: which model to get back, counted from 1; 0 for the unified vector itself
 
@@ -74,8 +83,12 @@ def emr(
     unified, sign = _unified(task_vectors)
     if task == 0:
         return unified
-    mask = torch.mul(task_vectors[task - 1], sign, out=sign).sign_().relu_()
-    return mask.mul_(unified).mul_(float(mass_ratio(measured["masked_masses"])[task - 1]))
+    return _mask(task_vectors[task - 1], sign).mul_(unified).mul_(float(rescalers(measured=measured)[task - 1]))
+
+
+def _mask(task_vector: Float[Tensor, "*shape"], sign: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """One where a task vector has the elected sign, else zero."""
+    return torch.mul(task_vector, sign).sign_().relu_()
 
 
 def _unified(x: Float[Tensor, "models *shape"]) -> tuple[Tensor, Tensor]:

@@ -1,13 +1,15 @@
 """What a recipe calls a model, and opening it.
 
 A source is a path: a folder, a .safetensors file or an index file; or a repository on the Hub, `owner/name` or
-`owner/name@revision`; or `base+adapter`, a LoRA adapter on its base. A path is looked for first in the recipe's folder,
-then in the current one. What exists on disk under the whole text is taken as it is, so paths with a "+" or "@" of their
-own work; `hf://owner/name` never means a path.
+`owner/name@revision`; or `base+adapter`, a LoRA adapter on its base; or `store:folder#task`, a task of what `merging
+compress` wrote, by its name or number. A path is looked for first in the recipe's folder, then in the current one. What
+exists on disk under the whole text is taken as it is, so paths with a "+" or "@" of their own work; `hf://owner/name`
+never means a path.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,16 +21,34 @@ from merging.errors import CheckpointError, HubError, MergingError, NoRepository
 from merging.hub.client import Hub
 from merging.hub.fetching import Fetch
 from merging.hub.names import HubName, is_explicit, parse_hub_name
+from merging.recipe.stores import STORE, base_of, baseless, no_store, refuse_store, spellings
 
 Place = Path | HubName
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A checkpoint on disk or on the Hub, and the adapter that is applied to it, if any."""
+    """A checkpoint on disk or on the Hub, and the adapter that is applied to it, if any.
+
+    Of a store, `path` is its folder, `task` what follows the "#" ("" where nothing does), `base` its base model.
+    """
 
     path: Place
     adapter: Place | None = None
+    task: str | None = None
+    base: Source | None = None
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Everything that is opened for it."""
+        own = (self.path,) if self.adapter is None else (self.path, self.adapter)
+        return own + (self.base.places if self.base else ())
+
+    def seen_from(self, folder: Path | None = None) -> str:
+        """Its text where relative paths begin in `folder`; None: absolute paths, good anywhere."""
+        own = (self.path,) if self.adapter is None else (self.path, self.adapter)
+        text = "+".join(_from(place, folder) for place in own)
+        return text if self.task is None else f"{STORE}{text}#{self.task}"
 
 
 def open_source(
@@ -50,20 +70,31 @@ def open_source(
     """
     source = find_source(text, relative_to=relative_to, where=where)
     try:
-        base = _opened(source.path, allow_pickle, fetch, hub or Hub.from_environment)
-        if source.adapter is None:
-            return base
-        from merging.checkpoint.adapters import AdaptedCheckpoint, open_adapter
+        if source.base is None:
+            return _adapted(source, allow_pickle, fetch, hub or Hub.from_environment)
+        from merging.store.tasks import TaskStore
 
-        folder, pinned = _adapter(source.adapter, hub or Hub.from_environment)
-        adapted = AdaptedCheckpoint(base, open_adapter(folder, allow_pickle=allow_pickle))
-        adapted.pinned += pinned
-        return adapted
+        store = TaskStore(_local(source.path))
+        number = store.number(source.task or "", where)
+        return store.open(number, _adapted(source.base, allow_pickle, fetch, hub or Hub.from_environment))
     except HubError as error:
         close = _meant_here(text, relative_to) if isinstance(error, NoRepositoryError) else []
         fix = "; ".join(([error.fix] if error.fix else []) + ([f"nearest here: {', '.join(close)}"] if close else []))
         kind = type(error)
         raise kind(error.what, where=where or error.where, must_be=error.must_be, fix=fix or None) from None
+
+
+def _adapted(source: Source, allow_pickle: bool, fetch: Fetch, hub: Callable[[], Hub]) -> Checkpoint:
+    """A checkpoint, with its adapter applied if it has one."""
+    base = _opened(source.path, allow_pickle, fetch, hub)
+    if source.adapter is None:
+        return base
+    from merging.checkpoint.adapters import AdaptedCheckpoint, open_adapter
+
+    folder, pinned = _adapter(source.adapter, hub)
+    adapted = AdaptedCheckpoint(base, open_adapter(folder, allow_pickle=allow_pickle))
+    adapted.pinned += pinned
+    return adapted
 
 
 def _meant_here(text: str, relative_to: Path | None) -> list[str]:
@@ -77,6 +108,7 @@ def _opened(place: Place, allow_pickle: bool, fetch: Fetch, hub: Callable[[], Hu
     if isinstance(place, Path):
         from merging.checkpoint.shards import open_checkpoint
 
+        refuse_store(place)
         return open_checkpoint(place, allow_pickle=allow_pickle)
     from merging.hub.checkpoint import open_repository
 
@@ -94,11 +126,13 @@ def _adapter(place: Place, hub: Callable[[], Hub]) -> tuple[Path, tuple[Any, ...
 
 
 def find_source(text: str, *, relative_to: Path | None = None, where: str | None = None) -> Source:
-    """What `text` names. Raises CheckpointError with the nearest names that exist."""
+    """What `text` names; of a store the record is read. Raises CheckpointError with the nearest names that exist."""
     folders = [Path()] if relative_to is None else [relative_to, Path()]
     existing = _existing(text, folders)
     if existing is not None:
         return Source(existing)
+    if text.startswith(STORE):
+        return _find_store(text.removeprefix(STORE), folders, where)
     for plus in re.finditer(r"\+", text):
         base, adapter = _place(text[: plus.start()], folders), _place(text[plus.end() :], folders)
         if base is not None and adapter is not None:
@@ -115,12 +149,43 @@ def find_source(text: str, *, relative_to: Path | None = None, where: str | None
     raise AssertionError("a source whose parts all exist was found above")
 
 
+def _find_store(spelled: str, folders: Sequence[Path], where: str | None) -> Source:
+    """A folder and a task; of folders whose names hold a "#", the longest that is there."""
+    for named, task in spellings(spelled):
+        folder = _existing(named, folders)
+        if folder is not None:
+            base = base_of(folder)
+            try:
+                return Source(folder, task=task, base=find_source(base, relative_to=folder))
+            except MergingError as error:
+                raise baseless(folder, error, where) from None
+    named = spelled.rpartition("#")[0] or spelled
+    raise no_store(named, _nearest_paths(named, folders), where)
+
+
+def _from(place: Place, folder: Path | None) -> str:
+    """A place where relative paths begin in a folder. Whatever folders there are, a repository stays one."""
+    if not isinstance(place, Path):
+        return f"hf://{place}"
+    if folder is None:
+        return str(place.absolute())
+    seen = os.path.relpath(place.absolute(), folder.resolve())
+    return seen if seen.startswith(os.pardir) else f"./{seen}"
+
+
+def _local(place: Place) -> Path:
+    assert isinstance(place, Path)
+    return place
+
+
 def at_commits(text: str, commits: Mapping[tuple[str, str], str]) -> str:
     """A source whose repositories are those of known commits, by (repository, revision); other parts as they are.
 
     >>> at_commits("owner/base+./lora", {("owner/base", "main"): "0a1b"})
     'hf://owner/base@0a1b+./lora'
     """
+    if text.startswith(STORE):
+        return text
 
     def pinned(part: str) -> str:
         named = parse_hub_name(part)

@@ -8,6 +8,7 @@ import pytest
 
 from merging.jobs.anchor import anchored
 from merging.recipe.text import read_recipe
+from tests.store.stores import kept_of
 
 COMPANIONS = "{fisher: stats}"
 
@@ -68,3 +69,10 @@ def test_an_adapter_here_on_a_base_of_the_hub_is_found_from_anywhere(tmp_path: P
     (tmp_path / "lora").mkdir()
     text = "merge_method: linear\nmodels:\n- model: ada/base+lora\n"
     assert f"hf://ada/base+{tmp_path / 'lora'}" in anchored(text, read_recipe(text), tmp_path)
+
+
+def test_a_task_of_a_store_stays_one(tmp_path: Path) -> None:
+    kept_of(tmp_path, kind="llama", models=2)
+    text = "merge_method: passthrough\nmodels:\n- model: store:store#tuned-1\n"
+    moved = anchored(text, read_recipe(text), tmp_path)
+    assert read_recipe(moved).sources() == (f"store:{tmp_path}/store#tuned-1",)

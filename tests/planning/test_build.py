@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from merging.errors import OutputError, ParameterError, RecipeError, SilentMergeError
-from merging.methods.declare import find_method, merge_method, only_if
+from merging.methods.declare import find_method, is_matrix, merge_method, only_if
 from merging.methods.parameters import Flag, PerModelShare
 from merging.planning.build import plan
 from merging.planning.choose import choose
@@ -186,6 +186,16 @@ def test_tensors_that_are_not_matrices_are_a_linear_pass_of_a_method_of_matrices
     assert kinds["vit.encoder.layer.0.intermediate.dense.weight"] == "whole matrix"
     assert kinds["vit.layernorm.weight"] == kinds["vit.embeddings.position_embeddings"] == "linear"
     assert jobs(made)["vit.layernorm.weight"].parameters["weight"] == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("family", ["bert", "t5", "vit", "llama", "gpt2"])
+def test_of_all_tensors_with_two_axes_only_tables_are_no_matrices(family: str) -> None:
+    tables = ("embed", "wte", "wpe", "shared", "lm_head", "classifier", "decoder.weight", "relationship", "bias.weight")
+    made = plan(TIES, checkpoints=models(family))
+    wide = {name: job for name, job in jobs(made).items() if len(job.spec.shape) > 1 and min(job.spec.shape) > 1}
+    found = {name for name, job in wide.items() if not is_matrix(job.spec.shape, job.role)}
+    assert found == {name for name in wide if any(word in name for word in tables)}
+    assert found and found < set(wide)
 
 
 @pytest.mark.usefixtures("declared")

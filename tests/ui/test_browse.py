@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging import find_zoo
+from tests.store.stores import kept_of
 from ui.places import refusal, roots, short
 
 VIEW = Path(__file__).parent.parent.parent / "ui" / "views" / "browse.py"
@@ -49,6 +50,16 @@ def test_a_path_outside_the_roots_is_refused(tmp_path: Path, monkeypatch: pytest
     for path in (tmp_path, tmp_path / "allowed" / ".." / "else", tmp_path / "allowed" / "link"):
         assert "outside" in str(refusal(str(path)))
     assert "outside" in str(refusal(f"{find_zoo().base}+/etc"))
+
+
+def test_a_task_of_a_store_is_refused_where_its_base_model_lies_outside_the_roots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = f"store:{kept_of(tmp_path, kind='llama', models=2).folder}#1"
+    monkeypatch.setenv("MERGING_UI_ROOTS", str(tmp_path))
+    assert refusal(task) is None
+    monkeypatch.setenv("MERGING_UI_ROOTS", str(tmp_path / "store"))
+    assert "outside" in str(refusal(task))
 
 
 def test_an_adapter_is_called_after_both_its_parts() -> None:
