@@ -91,6 +91,8 @@ def _environment(roots: tuple[Path, ...], expose: bool) -> dict[str, str]:
     """The server's environment: what may be opened, the token, and where `ui` is imported from."""
     environment = dict(os.environ)
     environment[ROOTS] = os.pathsep.join(str(root.resolve()) for root in roots or (Path.cwd(),))
+    # Scripts of pages run in threads that come and go; a heap of glibc's for each would keep what they freed apart.
+    environment.setdefault("MALLOC_ARENA_MAX", "2")
     found = [str(workbench().parent.parent), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(part for part in found if part)
     if expose:

@@ -84,6 +84,15 @@ def test_no_token_is_inherited_by_a_workbench_that_is_not_exposed(monkeypatch) -
     assert "MERGING_UI_TOKEN" not in _environment((), expose=False)
 
 
+def test_threads_share_few_heaps_unless_a_person_says_how_many(monkeypatch) -> None:
+    from merging.cli.ui import _environment
+
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    assert _environment((), expose=False)["MALLOC_ARENA_MAX"] == "2"
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "8")
+    assert _environment((), expose=False)["MALLOC_ARENA_MAX"] == "8"
+
+
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_running_when_it_is_closed(tmp_path: Path, ending: signal.Signals) -> None:
     bench = started(tmp_path)
