@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from merging.planning.explain import explain as explain
     from merging.planning.explain import readable as readable
     from merging.planning.plan import Plan as Plan
+    from merging.publish.foresight import foresee as foresee
     from merging.publish.push import push as push
     from merging.recipe.places import parse_yaml as parse_yaml
     from merging.recipe.recipe import Recipe as Recipe
@@ -111,6 +112,7 @@ _HOMES = {
     "explain": "planning.explain",
     "find_source": "recipe.source",
     "find_zoo": "demo.zoo",
+    "foresee": "publish.foresight",
     "hub_account": "hub.search",
     "intruders": "analysis.intruders",
     "merge": "engine.merge",

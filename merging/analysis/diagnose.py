@@ -15,6 +15,7 @@ from merging.analysis.cache import cache_folder, recall, remember
 from merging.analysis.diagnosis import Diagnosis, Placed, density_curve
 from merging.analysis.magnitudes import SCALE
 from merging.analysis.measures import Account, Sums, added, stacked
+from merging.analysis.signs import MOST_CODED
 from merging.checkpoint.tensors import DTYPES, Checkpoint
 from merging.engine.execute import AHEAD, Execution, spans_of
 from merging.engine.lane import Lane
@@ -24,7 +25,7 @@ from merging.families.family import recognise
 from merging.lazy import Int, Tensor, torch
 from merging.methods.application import blocks, padded
 from merging.planning.build import GiB, plan
-from merging.planning.choose import FLOAT32_BYTES, usual_workers
+from merging.planning.choose import usual_workers
 from merging.planning.plan import Job, Plan
 from merging.recipe.recipe import ModelEntry, Recipe
 from merging.recipe.source import open_source
@@ -40,8 +41,9 @@ BLOCK = 1 << 18
 # Of tensors of so many entries and more, one entry in SAMPLED enters the counts of magnitudes. A quarter of a million
 # tells shares of one percent to 0.02 percent, far nearer than the bins do, and counting takes the longest of all.
 LARGE, SAMPLED = 1 << 20, 4
-# Float32 buffers of a worker beside one per input: signs, sums, magnitudes in several widths.
-SPARE_BUFFERS = 6
+# What a worker holds of each entry of a block, in bytes: for every input itself, its square and its code; the code of
+# the signs; for every input its sign, where models are too many for a code.
+INPUT_BYTES, CODE_BYTES, SIGN_BYTES = 13, 8, 8
 # What is done with tensors that a model lacks or has beyond the base.
 USUAL = {"missing_tensors": "refuse", "extra_tensors": "drop"}
 # Progress is reported once so many bytes have been read.
@@ -132,7 +134,7 @@ def _fingerprint(opened: Sequence[Checkpoint], options: Mapping[str, str]) -> st
 
 def _buffer_bytes(inputs: int) -> int:
     """What the buffers of one worker take."""
-    return (inputs + SPARE_BUFFERS) * BLOCK * FLOAT32_BYTES
+    return BLOCK * (inputs * (INPUT_BYTES + (SIGN_BYTES if inputs > MOST_CODED else 0)) + CODE_BYTES)
 
 
 def _fitting(inputs: int, memory: int, workers: int | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from merging.analysis.diagnose import Model, Watch, open_inputs, plan_together
 from merging.analysis.names import short_names
@@ -35,6 +35,15 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """What becomes of models that lack tensors of the base model or have others, and whether pickles are read."""
+
+    missing_tensors: Literal["refuse", "base"] = "refuse"
+    extra_tensors: Literal["refuse", "drop"] = "drop"
+    allow_pickle: bool = False
+
+
+@dataclass(frozen=True)
 class Named:
     """Rows of one matrix; a tensor that holds several has their number at the end of its role."""
 
@@ -54,17 +63,22 @@ Measure: TypeAlias = Callable[[Named, Tensor, Sequence[Tensor], Sequence[str]], 
 
 
 def over_matrices(
-    models: Sequence[Model], base: Model, measure: Measure, scratch: Callable[[int, int, int], int], limits: Limits
+    models: Sequence[Model],
+    base: Model,
+    measure: Measure,
+    scratch: Callable[[int, int, int], int],
+    limits: Limits,
+    fit: Fit | None = None,
 ) -> Table:
     """What `measure` says of every matrix that base and models share, in the order of the base model's tensors.
 
     Matrices are what methods of matrices see: kernels as (out, rest), fused query-key-value in three, no embeddings and
-    no output heads. `scratch(rows, columns, models)` is
-    the memory in bytes that measuring one takes beside its entries as stored.
+    no output heads. `scratch(rows, columns, models)` is the memory in bytes that measuring one takes beside its entries
+    as stored.
 
     Raises what planning a merge of these models raises, and OutputError where a matrix does not fit the memory.
     """
-    planned, names = planned_together(models, base)
+    planned, names = planned_together(models, base, fit)
     jobs = _wanted(planned.jobs, limits.largest)
     sizes = [_nbytes(job, planned, scratch) for job in jobs]
     _require_memory(jobs, sizes, limits.memory)
@@ -85,14 +99,16 @@ def over_matrices(
     return Table(tuple(row for position in sorted(found) for row in found[position]))
 
 
-def planned_together(models: Sequence[Model], base: Model) -> tuple[Plan, tuple[str, ...]]:
+def planned_together(models: Sequence[Model], base: Model, fit: Fit | None = None) -> tuple[Plan, tuple[str, ...]]:
     """Which tensors of base and fine-tunes belong together, as the plan of their sum, and short names of the models.
 
-    What only some models have beyond the base is left out. Raises what does not fit.
+    What only some models have beyond the base is left out, unless `fit` says otherwise. Raises what does not fit.
     """
-    opened = open_inputs(models, base)
+    fit = fit or Fit()
+    opened = open_inputs(models, base, allow_pickle=fit.allow_pickle)
     names = short_names([checkpoint.location for checkpoint in opened[1:]])
-    return plan_together(opened, {"extra_tensors": "drop"}), names
+    options = {"missing_tensors": fit.missing_tensors, "extra_tensors": fit.extra_tensors}
+    return plan_together(opened, options), names
 
 
 def _wanted(jobs: Sequence[Job], largest: int | None) -> list[Job]:

@@ -25,11 +25,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from merging.algebra.spectra import NULL
 from merging.analysis.diagnose import Model, Watch
-from merging.analysis.matrices import FLOAT64_BYTES, Limits, Named, over_matrices, task_vector
+from merging.analysis.matrices import FLOAT64_BYTES, Fit, Limits, Named, over_matrices, task_vector
 from merging.analysis.table import Measurement, Table
 from merging.errors import MergingError, nearest
 from merging.lazy import Float, Tensor, torch
@@ -56,6 +56,9 @@ def spectra(
     base: Model,
     *,
     quantities: Sequence[str] = QUANTITIES,
+    missing_tensors: Literal["refuse", "base"] = "refuse",
+    extra_tensors: Literal["refuse", "drop"] = "drop",
+    allow_pickle: bool = False,
     largest: int | None = None,
     workers: int | None = None,
     memory: int = 4 * GiB,
@@ -63,8 +66,9 @@ def spectra(
 ) -> Table:
     """Spectra of the models' task vectors, matrix by matrix; i names the model, for overlaps i and j the two models.
 
-    Models are paths, as recipes name them, or opened checkpoints. `largest` takes only so many matrices, those with the
-    most entries. `memory` in bytes bounds what is held at once; `watch(done, of)` is called after each matrix.
+    Models are paths, as recipes name them, or opened checkpoints. `missing_tensors`, `extra_tensors` and `allow_pickle`
+    are those of `diagnose`: a tensor taken from the base did not move. `largest` takes only so many matrices, those
+    with the most entries. `memory` in bytes bounds what is held at once; `watch(done, of)` is called after each matrix.
 
     Raises MergingError for an unknown quantity, what planning raises where the models do not fit together, and
     OutputError where a matrix does not fit the memory.
@@ -83,7 +87,8 @@ def spectra(
         kept = models * LEADING * (rows + columns) if paired else 0
         return FLOAT64_BYTES * (rows * columns + SQUARES * min(rows, columns) ** 2 + kept)
 
-    return over_matrices(models, base, measure, scratch, Limits(largest, workers, memory, watch))
+    fit = Fit(missing_tensors, extra_tensors, allow_pickle)
+    return over_matrices(models, base, measure, scratch, Limits(largest, workers, memory, watch), fit)
 
 
 def _require(quantities: Sequence[str]) -> None:

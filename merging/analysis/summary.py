@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from math import sqrt
 
 from merging.analysis.diagnosis import Diagnosis
 from merging.analysis.measures import Sums
 from merging.analysis.quantities import quantities
-from merging.analysis.regions import Cells, Run, spelled
+from merging.analysis.regions import Cells, Run
+from merging.analysis.sentences import changed_layers, joined, listed, plural, spelled_count
 from merging.lazy import torch
 
 # A twentieth of what rounding to bfloat16 moves the weights (2^-9 / sqrt 3 of their norm): such a change may not
@@ -33,7 +34,6 @@ SPARSE = 0.9
 UNEQUAL = 3.0
 # Sentences about regions: the strongest few of each kind, and none that has less of the squared norm.
 MOST_REGIONS, MINOR = 3, 0.01
-MOST_NAMES = 3
 
 
 def summary(diagnosis: Diagnosis) -> list[str]:
@@ -79,37 +79,54 @@ def _non_finite(seen: _Seen) -> Iterator[str]:
         if total:
             tensors = [seen.diagnosis.tensors[at].name for at in counts[:, i].nonzero()[:, 0].tolist()]
             yield (
-                f"{name} has {total:,} {_plural(total, 'entry that is', 'entries that are')} not finite, in "
-                f"{_listed(tensors)}: every merge will have them too; mend or leave out that model"
+                f"{name} has {total:,} {plural(total, 'entry that is', 'entries that are')} not finite, in "
+                f"{listed(tensors)}: every merge will have them too; mend or leave out that model"
             )
 
 
 def _identical(seen: _Seen) -> Iterator[str]:
-    d = seen.diagnosis
-    for i, j in combinations(seen.moved, 2):
-        same = bool(
-            torch.equal(d.magnitudes[:, i], d.magnitudes[:, j])
-            and torch.equal(d.fourth[:, i], d.fourth[:, j])
-            and torch.equal(d.signs[:, i, j], d.shared[:, i, j])
-            and torch.equal(d.gram[:, i + 1, j + 1], d.gram[:, i + 1, i + 1])
-            and torch.equal(d.gram[:, j + 1, j + 1], d.gram[:, i + 1, i + 1])
-        )
-        if same:
-            yield (
-                f"{seen.names[i]} and {seen.names[j]} are identical: as two models they count twice; "
-                "leave one out, or say so by its weight"
-            )
+    for group in _alike_throughout(seen):
+        times = {2: "twice", 3: "three times"}.get(len(group), f"{len(group)} times")
+        who, many = _who(seen, group), spelled_count(len(group))
+        fix = "leave one out" if len(group) == 2 else "keep one"
+        yield f"{who} are identical: as {many} models they count {times}; {fix}, or say so by its weight"
+
+
+def _alike_throughout(seen: _Seen) -> list[list[int]]:
+    """Models that are the same in every entry, together."""
+    groups: list[list[int]] = []
+    for i in seen.moved:
+        group = next((group for group in groups if _same(seen.diagnosis, group[0], i)), None)
+        if group is None:
+            groups.append([i])
+        else:
+            group.append(i)
+    return [group for group in groups if len(group) > 1]
+
+
+def _same(d: Diagnosis, i: int, j: int) -> bool:
+    return bool(
+        torch.equal(d.magnitudes[:, i], d.magnitudes[:, j])
+        and torch.equal(d.fourth[:, i], d.fourth[:, j])
+        and torch.equal(d.signs[:, i, j], d.shared[:, i, j])
+        and torch.equal(d.gram[:, i + 1, j + 1], d.gram[:, i + 1, i + 1])
+        and torch.equal(d.gram[:, j + 1, j + 1], d.gram[:, i + 1, i + 1])
+    )
 
 
 def _unchanged(seen: _Seen) -> Iterator[str]:
-    for i, name in enumerate(seen.names):
-        if i not in seen.moved:
-            yield f"{name} equals the base model in every entry: it adds nothing to a merge of task vectors"
-        elif seen.relative[i] < TINY:
-            yield (
-                f"{name} hardly differs from the base model (relative norm {seen.relative[i]:.1g}): so small a change "
-                "may not survive rounding to 16 bits"
-            )
+    still = [i for i in range(len(seen.names)) if i not in seen.moved]
+    if still:
+        verb, adds = plural(len(still), "equals", "equal"), plural(len(still), "it adds", "they add")
+        yield f"{_who(seen, still)} {verb} the base model in every entry: {adds} nothing to a merge of task vectors"
+    slight = [i for i in seen.moved if seen.relative[i] < TINY]
+    if slight:
+        most = max(seen.relative[i] for i in slight)
+        size = f"relative norm {'' if len(slight) == 1 else 'up to '}{most:.1g}"
+        yield (
+            f"{_who(seen, slight)} hardly {plural(len(slight), 'differs', 'differ')} from the base model ({size}): "
+            "so small a change may not survive rounding to 16 bits"
+        )
 
 
 def _far(seen: _Seen) -> Iterator[str]:
@@ -117,8 +134,8 @@ def _far(seen: _Seen) -> Iterator[str]:
     if not far:
         return
     largest = max(seen.relative[i] for i in far)
-    who = _and([seen.names[i] for i in far])
-    verb = _plural(len(far), "lies", "lie")
+    who = _who(seen, far)
+    verb = plural(len(far), "lies", "lie")
     if largest >= UNRELATED:
         yield (
             f"{who} {verb} as far from the base model as an unrelated one (relative norm up to {largest:.2g}): was it "
@@ -133,32 +150,27 @@ def _far(seen: _Seen) -> Iterator[str]:
 
 def _where_changed(seen: _Seen) -> Iterator[str]:
     """Models that left whole layers or parts alone."""
+    found: dict[str, list[int]] = {}
     for i in seen.moved:
-        layers: dict[str, dict[int, bool]] = {}
-        parts: dict[str, bool] = {}
-        for cell in seen.cells.all():
-            changed = bool(seen.cells.sums([cell]).signs[0, i, i] > 0)
-            parts[cell.part] = parts.get(cell.part, False) or changed
-            if cell.layer is not None:
-                own = layers.setdefault(cell.stack, {})
-                own[cell.layer] = own.get(cell.layer, False) or changed
-        where = [_changed_layers(stack, own) for stack, own in layers.items() if not all(own.values())]
-        where += [_and([part for part, changed in parts.items() if changed])] if not all(parts.values()) else []
-        if where:
-            yield f"{seen.names[i]} differs from the base model only in {', and there only in '.join(where)}"
+        if alone := _changed_alone(seen, i):
+            found.setdefault(", and there only in ".join(alone), []).append(i)
+    for where, models in found.items():
+        verb = plural(len(models), "differs", "differ")
+        yield f"{_who(seen, models)} {verb} from the base model only in {where}"
 
 
-def _changed_layers(stack: str, changed: dict[int, bool]) -> str:
-    chosen = sorted(layer for layer, moved in changed.items() if moved)
-    if not chosen:
-        return f"tensors outside the {stack} layers".replace("  ", " ")
-    runs: list[list[int]] = []
-    for layer in chosen:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return f"{stack} ".lstrip() + _and([spelled(run[0], run[-1]) for run in runs])
+def _changed_alone(seen: _Seen, i: int) -> list[str]:
+    """Layers and parts outside which a model left everything alone; none where it left none."""
+    layers: dict[str, dict[int, bool]] = {}
+    parts: dict[str, bool] = {}
+    for cell in seen.cells.all():
+        changed = bool(seen.cells.sums([cell]).signs[0, i, i] > 0)
+        parts[cell.part] = parts.get(cell.part, False) or changed
+        if cell.layer is not None:
+            own = layers.setdefault(cell.stack, {})
+            own[cell.layer] = own.get(cell.layer, False) or changed
+    where = [changed_layers(stack, own) for stack, own in layers.items() if not all(own.values())]
+    return where + ([joined([part for part, changed in parts.items() if changed])] if not all(parts.values()) else [])
 
 
 def _unequal(seen: _Seen) -> Iterator[str]:
@@ -174,28 +186,40 @@ def _unequal(seen: _Seen) -> Iterator[str]:
 
 
 def _pairs(seen: _Seen) -> Iterator[str]:
-    """Pairs that share directions somewhere, or undo each other; or that nobody does."""
-    spoken = False
+    """Models that share directions somewhere, or undo each other; or that nobody does."""
+    found: dict[tuple[str, bool], dict[tuple[int, int], float]] = {}
     for i, j in combinations(seen.moved, 2):
         for run, cosine in _alike(seen, i, j):
-            spoken = True
-            where = seen.cells.where(run)
-            who = f"{seen.names[i]} and {seen.names[j]}"
-            if cosine > 0:
-                yield (
-                    f"{who} point the same way in {where} (cosine {cosine:.2f}): an average keeps what they share, "
-                    "a sum doubles it"
-                )
-            else:
-                yield f"{who} pull in opposite directions in {where} (cosine {cosine:.2f}): each undoes the other"
-    cosines = seen.pairs["cosine"].abs().tolist()
-    largest = max((cosines[i][j] for i, j in combinations(seen.moved, 2)), default=1.0)
-    if largest < ORTHOGONAL and not spoken:
+            found.setdefault((seen.cells.where(run), cosine > 0), {})[i, j] = cosine
+    for (where, same), cosines in found.items():
+        for models, range_ in _together(cosines):
+            yield _alike_says(_who(seen, models), len(models), where, same, range_)
+    largest = max((abs(float(seen.pairs["cosine"][i, j])) for i, j in combinations(seen.moved, 2)), default=1.0)
+    if largest < ORTHOGONAL and not found:
         count = len(seen.moved)
         yield (
             f"the task vectors are nearly orthogonal (largest cosine {largest:.2g}): a sum keeps each of them, an "
             f"average shrinks each to 1/{count}; search the weight of task_arithmetic from 1/{count} to 1"
         )
+
+
+def _together(cosines: Mapping[tuple[int, int], float]) -> Iterator[tuple[list[int], tuple[float, float]]]:
+    """Pairs as one group where each of its models is alike with each other one, else one by one."""
+    models = sorted({i for pair in cosines for i in pair})
+    if len(cosines) == len(models) * (len(models) - 1) // 2:
+        yield models, (min(cosines.values()), max(cosines.values()))
+    else:
+        yield from (([*pair], (cosine, cosine)) for pair, cosine in cosines.items())
+
+
+def _alike_says(who: str, count: int, where: str, same: bool, range_: tuple[float, float]) -> str:
+    low, high = (f"{value:.2f}" for value in range_)
+    size = f"cosine {low}" if low == high else f"cosines {low} to {high}"
+    if same:
+        grows = "doubles" if count == 2 else "multiplies"
+        return f"{who} point the same way in {where} ({size}): an average keeps what they share, a sum {grows} it"
+    other = "other" if count == 2 else "others"
+    return f"{who} pull in opposite directions in {where} ({size}): each undoes the {other}"
 
 
 def _alike(seen: _Seen, i: int, j: int) -> Iterator[tuple[Run, float]]:
@@ -212,9 +236,7 @@ def _conflicts(seen: _Seen) -> Iterator[str]:
     if len(seen.moved) < 2:
         return
     usual = 1 - 1 / sqrt(len(seen.moved))
-    who = (
-        _and([seen.names[i] for i in seen.moved]) if len(seen.moved) <= MOST_NAMES else f"the {len(seen.moved)} models"
-    )
+    who = _who(seen, seen.moved)
     for run in _strongest(
         seen,
         seen.cells.runs(lambda sums: _lost(sums) >= usual + max(EXCESS, _chance(sums, *seen.moved[:2]))),
@@ -234,7 +256,7 @@ def _sparse(seen: _Seen) -> Iterator[str]:
     if sparse:
         least = min(kept[i] for i in sparse)
         yield (
-            f"the largest 20 % of the entries of {_and([seen.names[i] for i in sparse])} have at least {least:.0%} of "
+            f"the largest 20 % of the entries of {_who(seen, sparse)} have at least {least:.0%} of "
             "the norm: trimming to density 0.2 costs little"
         )
 
@@ -265,16 +287,8 @@ def _lost(sums: Sums) -> float:
     return 1 - left / whole if whole > 0 else 0.0
 
 
-def _plural(count: int, one: str, several: str) -> str:
-    return one if count == 1 else several
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (
-        f" and {more} more {_plural(more, 'tensor', 'tensors')}" if more > 0 else ""
-    )
+def _who(seen: _Seen, models: Sequence[int]) -> str:
+    """Models by name; three or more that are all there are, as such."""
+    if len(models) > 2 and len(models) == len(seen.names):
+        return f"all {spelled_count(len(models))} models"
+    return joined([seen.names[i] for i in models])

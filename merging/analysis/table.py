@@ -104,13 +104,13 @@ class Table:
         return text.getvalue()
 
     def parquet(self, path: Path | str) -> None:
-        """Write the table as a Parquet file. Raises MissingExtraError where pyarrow is not installed."""
+        """Write the table as a Parquet file. Raises MissingExtraError without pyarrow, which comes with Streamlit."""
         try:
             arrow, writer = import_module("pyarrow"), import_module("pyarrow.parquet")
         except ImportError:
             raise MissingExtraError(
                 "Parquet files are written by pyarrow, which is not installed",
-                fix="pip install 'merging[ui]', or write a .csv",
+                fix="pip install pyarrow, or write a .csv",
             ) from None
         types = {"layer": arrow.int64(), "value": arrow.float64(), "entries": arrow.int64()}
         schema = arrow.schema([(name, types.get(name, arrow.string())) for name in COLUMNS])

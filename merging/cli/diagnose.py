@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from merging.analysis.diagnose import Diagnosis, Watch
     from merging.analysis.table import Table
 
+# Options that hold for all that is measured.
+SHARED = ("missing_tensors", "extra_tensors", "memory", "workers", "allow_pickle")
 BY = ("tensor", "layer", "role", "model")
 
 
@@ -116,8 +118,7 @@ def _diagnosed(models: Sequence[Any], base: Any, options: dict[str, Any], quiet:
             read[:] = [done]
             draw(done, total)
 
-        names = ("missing_tensors", "extra_tensors", "memory", "workers", "allow_pickle")
-        chosen = {name: options[name] for name in names}
+        chosen = {name: options[name] for name in SHARED}
         found = measure(models, base, cache=not options["no_cache"], watch=watch, **chosen)
     return found, not read
 
@@ -126,7 +127,7 @@ def _spectra(models: Sequence[Any], base: Any, options: dict[str, Any], quiet: b
     from merging.analysis.spectra import spectra
 
     with _watching("decomposing", quiet) as draw:
-        return spectra(models, base, workers=options["workers"], memory=options["memory"], watch=draw)
+        return spectra(models, base, watch=draw, **{name: options[name] for name in SHARED})
 
 
 def _tabled(found: Diagnosis, spectral: Table | None, by: Any) -> Table:

@@ -116,6 +116,14 @@ def resume(id: str) -> None:
 
 
 @jobs.command()
+@click.argument("id")
+@click.option("--name", help="What to call the new one; default: as the old one.")
+def again(id: str, name: str | None) -> None:
+    """Start a sweep once more, with its recipe, grid and options as they were; prints the new id."""
+    click.echo(Jobs().sweep_again(id, name=name).id)
+
+
+@jobs.command()
 @click.argument("ids", nargs=-1, required=True)
 def remove(ids: tuple[str, ...]) -> None:
     """Forget jobs that are over. What they have merged stays."""
@@ -189,6 +197,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "kind": job.kind,
         "name": job.name,
         "state": job.state,
+        "stopping": job.is_stopping,
         "position": job.position,
         "method": job.method,
         "folder": str(job.folder),

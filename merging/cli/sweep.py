@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from merging.cli.options import json_option, planning_options, quiet_option, recipe_argument, workers_option
 from merging.cli.points import Book, report
-from merging.errors import MatchError
+from merging.errors import MatchError, MergingError
+from merging.recipe.axes import Axis, read_axis
 from merging.recipe.recipe import Scalar
 from merging.recipe.variants import grid
 
@@ -29,54 +30,18 @@ _PREFIX = ".points-"
 Axes = dict[str, tuple[Scalar, ...]]
 
 
-class Axis(NamedTuple):
-    """A name and the values it takes; written as one types it."""
-
-    name: str
-    values: tuple[Scalar, ...]
-
-    def __str__(self) -> str:
-        return f"{self.name}={','.join(map(str, self.values))}"
-
-
 class _Axis(click.ParamType):  # type: ignore[type-arg]
-    """`lambda=0:1.5:7` for seven values from 0 to 1.5, `density=0.1,0.2` for these."""
+    """See `merging.recipe.axes`."""
 
     name = "axis"
 
     def convert(self, value: Any, _: click.Parameter | None, ctx: click.Context | None) -> Axis:
         if isinstance(value, Axis):
             return value
-        axis, equals, text = str(value).rpartition("=")
         try:
-            values = _line(text) if text.count(":") == 2 else tuple(_scalar(word) for word in text.split(","))
-        except ValueError:
-            values = ()
-        if not equals or not axis or not values or "" in values:
-            self.fail(f"{value!r} is no axis; write lambda=0:1.5:7 or density=0.1,0.2,0.5", None, ctx)
-        return Axis(axis, values)
-
-
-def _line(text: str) -> tuple[float, ...]:
-    """Equal steps from the first number to the second, both among them."""
-    first, last, count = text.split(":")
-    a, b, n = float(first), float(last), int(count)
-    if n < 1:
-        raise ValueError(text)
-    # Twelve digits: what a person would have typed, and not 0.30000000000000004.
-    return tuple(float(f"{a + (b - a) * i / max(1, n - 1):.12g}") for i in range(n))
-
-
-def _scalar(word: str) -> Scalar:
-    word = word.strip()
-    if word.casefold() in ("true", "false"):
-        return word.casefold() == "true"
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            continue
-    return word
+            return read_axis(str(value))
+        except MergingError as error:
+            self.fail(f"{error.what}; write {error.must_be}", None, ctx)
 
 
 @click.command()

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import re
-
 import click
 
 from merging.errors import MergingError, Problems
+from merging.recipe.sizes import read_size
 
 
 def size(text: str | int) -> int:
-    """The number of bytes that 512MiB, 4GiB, 5GB, 500M or 1000000 stands for; a usage error for anything else.
-
-    >>> size("4GiB"), size("500M"), size("1.5 kb")
-    (4294967296, 500000000, 1500)
-    """
-    match = re.fullmatch(r"(\d+\.?\d*)\s*([kmgt]?)(i?)(b?)", str(text).strip(), re.IGNORECASE)
-    letter, binary, _ = [part.lower() for part in match.groups()[1:]] if match else ("", "", "")
-    if not match or (binary and not letter):
-        raise click.BadParameter(f"{text!r} is not a size; write it like 512MiB, 4GiB or 500M")
-    nbytes = round(float(match[1]) * float(1024 if binary else 1000) ** " kmgt".index(letter or " "))
-    if nbytes < 1:
-        raise click.BadParameter(f"{text!r} is less than one byte")
-    return nbytes
+    """The number of bytes that 512MiB, 4GiB, 5GB, 500M or 1000000 stands for; a usage error for anything else."""
+    try:
+        return read_size(text)
+    except MergingError as error:
+        raise click.BadParameter(f"{error.what}; write it like 512MiB, 4GiB or 500M") from None
 
 
 def printable(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 from merging.engine.folder import LEDGER
 from merging.errors import CheckpointError, MergingError, OutputError
 from merging.jobs.files import lines_from, read_json, read_lines
+from merging.jobs.options import value_of
 from merging.jobs.progress import Progress, progress_from
 from merging.jobs.queue import Queue
 from merging.jobs.spawn import spawn
@@ -81,6 +82,11 @@ class Job:
         return Queue(self.folder.parent).place(held.ticket)
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether it waits or runs still, and was asked to stop."""
+        return (self.folder / CANCEL_FILE).exists() and self.state in ("queued", "running")
+
+    @property
     def started(self) -> datetime | None:
         """When its turn came."""
         held = read_state(self.folder)
@@ -108,8 +114,15 @@ class Job:
 
     @property
     def repository(self) -> str:
-        """Where a push goes, as it was named: `owner/name`, or `owner/name@branch`; empty for others."""
-        return self.command[3] if self.kind == "push" and len(self.command) > 3 else ""
+        """Where a push goes, or a merge that is sent while it is made: `owner/name`, or with `@branch`; else empty."""
+        if self.kind == "push":
+            return self.command[3] if len(self.command) > 3 else ""
+        return value_of(self.command, "--push") if self.kind == "merge" else ""
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether a finished merge has its weights in `out`: not where they were sent to the Hub alone."""
+        return self.kind == "merge" and (not self.repository or "--keep-weights" in self.command)
 
     @property
     def published(self) -> Mapping[str, Any] | None:

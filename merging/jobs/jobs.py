@@ -20,7 +20,7 @@ from merging.errors import OutputError, RecipeError, nearest, raise_all
 from merging.jobs.files import without_tokens
 from merging.jobs.job import Job, Kind, read_job
 from merging.jobs.making import Command, check_variants, make_job, read_wish, refuse_tokens, taken
-from merging.jobs.options import checked_options
+from merging.jobs.options import axes_of, checked_options, repeated
 from merging.jobs.queue import Queue
 from merging.jobs.state import JOB_FILE, RECIPE_FILE
 from merging.planning.check import check
@@ -52,25 +52,28 @@ class Jobs:
         name: str = "",
         options: Sequence[str] = (),
         checkpoints: Mapping[str, Checkpoint] | None = None,
+        token: str | None = None,
     ) -> Job:
         """Start a merge in a process of its own, or put it in the line behind others.
 
         `recipe` is YAML text or the path of a file; relative models are looked for in `folder` (default: the file's),
         then in the current one. `options` are those of `merging run`. `checkpoints` stands in for sources when the
-        merge is judged: what is open already is not asked for again. Raises everything that is wrong, all at once,
-        before anything is written: what `merging check` finds, a folder that another job writes to, a token in sight.
+        merge is judged: what is open already is not asked for again. `token` is for the Hub, by default that of the
+        environment; it reaches the worker by its environment and is written nowhere. Raises everything that is wrong,
+        all at once, before anything is written: what `merging check` finds, a folder that another job writes to, a
+        token in sight.
         """
         target = Path(out).expanduser().absolute()
         planning = checked_options(options)
         text, wish = read_wish(recipe, folder, lenient=bool(planning.get("lenient")))
-        refuse_tokens(recipe=text, name=name, out=str(out), options=" ".join(options))
+        refuse_tokens(token, recipe=text, name=name, out=str(out), options=" ".join(options))
         report = check(wish, out=target, checkpoints=checkpoints, **planning)
         raise_all([*report.problems, *taken(self.root, target)])
 
         def command(job: Path) -> tuple[str, ...]:
             return ("merging", "run", str(job / RECIPE_FILE), str(target), "--job", str(job), *options)
 
-        return self._begin("merge", text, name, target, command)
+        return self._begin("merge", text, name, target, command, token)
 
     def submit_sweep(
         self,
@@ -102,6 +105,31 @@ class Jobs:
 
         return self._begin("sweep", text, name, None, command)
 
+    def sweep_again(self, id: str, *, name: str | None = None) -> Job:
+        """Start the sweep of a job once more, as a new one: its recipe, its grid and its options as they were.
+
+        Raises OutputError where the job is no sweep, and whatever is wrong with the sweep now, as `submit_sweep` does.
+        """
+        job = self.find(id)
+        # A text of one line would be taken for a path.
+        if job.kind != "sweep" or "\n" not in job.recipe or not job.command:
+            raise OutputError(
+                f"{job.id} holds no sweep that could be run again",
+                where=str(job.folder),
+                must_be="a sweep with its recipe",
+                fix="submit its recipe" if job.kind == "merge" else None,
+            )
+        words = repeated(job.command)
+        text, wish = read_wish(
+            job.recipe if "\n" in job.recipe else f"{job.recipe}\n", job.folder, lenient="--lenient" in words
+        )
+        check_variants(wish, dict(axes_of(words)))
+
+        def command(folder: Path) -> tuple[str, ...]:
+            return ("merging", "sweep", str(folder / RECIPE_FILE), *words, "--job", str(folder))
+
+        return self._begin("sweep", text, job.name if name is None else name, None, command)
+
     def submit_push(
         self,
         folder: Path | str,
@@ -123,9 +151,7 @@ class Jobs:
         be wrong `merging.push` with `dry_run` tells beforehand, and the job's error afterwards.
         """
         source = Path(folder).expanduser().absolute()
-        refuse_tokens(repository=repository, branch=branch or "", message=message, name=name)
-        if token and any(token in text for text in (repository, branch or "", message, name, str(source))):
-            raise RecipeError("the access token stands in what would be written down", must_be="in its own field only")
+        refuse_tokens(token, repository=repository, branch=branch or "", message=message, name=name, out=str(source))
         if read_record(source) is None:
             must_be = "the output of a finished merge"
             raise OutputError(f"{source} holds no record of a merge", must_be=must_be, fix="wait until it is sealed")

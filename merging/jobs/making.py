@@ -42,8 +42,8 @@ def read_wish(recipe: str, folder: Path | None, *, lenient: bool) -> tuple[str, 
     return anchored(text, wish, home.expanduser().absolute()), wish
 
 
-def refuse_tokens(**texts: str) -> None:
-    """Raise RecipeError for each text that would write an access token down where anybody can read it."""
+def refuse_tokens(token: str | None = None, /, **texts: str) -> None:
+    """Raise RecipeError for each text that would write an access token, or this one, down where anybody can read it."""
     raise_all(
         [
             RecipeError(
@@ -52,7 +52,7 @@ def refuse_tokens(**texts: str) -> None:
                 fix="leave it in the environment, as HF_TOKEN",
             )
             for what, text in texts.items()
-            if without_tokens(text) != text
+            if without_tokens(text) != text or (token and token in text)
         ]
     )
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, get_args
 
 from merging.errors import MergingError, RecipeError, nearest, raise_all
 from merging.hub.fetching import Fetch
 from merging.hub.names import parse_hub_name
+from merging.recipe.axes import Axis, read_axis
+from merging.recipe.sizes import read_size
 
-_SIZE = re.compile(r"(\d+\.?\d*)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 # How each is spelled, and the keyword of `merging.check` that it decides; None: it decides nothing that can be checked.
 _WITH_VALUE = {
     "--memory": "memory",
@@ -59,6 +60,39 @@ def checked_options(options: Sequence[str]) -> dict[str, Any]:
     return given
 
 
+def repeated(command: Sequence[str]) -> list[str]:
+    """The options of a job's command that hold for another job too: not where it lives, nor where it writes a table.
+
+    >>> repeated(["merging", "sweep", "r.yaml", "--job", "a/b", "--vary", "lambda=1", "--table", "t.csv", "--lenient"])
+    ['--vary', 'lambda=1', '--lenient']
+    """
+    found: list[str] = []
+    words = iter(command[3:])
+    for word in words:
+        if word in ("--job", "--table"):
+            next(words, None)
+        else:
+            found.append(word)
+    return found
+
+
+def axes_of(options: Sequence[str]) -> list[Axis]:
+    """The axes that a sweep varies, by its options. Raises RecipeError for one that cannot be read."""
+    return [read_axis(value) for word, value in pairwise(options) if word == "--vary"]
+
+
+def value_of(command: Sequence[str], option: str) -> str:
+    """What a command line gives for an option, the last time it does; empty where it does not.
+
+    >>> value_of(["run", "--push", "ada/x"], "--push"), value_of(["run", "--push=ada/x"], "--push")
+    ('ada/x', 'ada/x')
+    """
+    given = ""
+    for word, after in pairwise([*command, ""]):
+        given = after if word == option else word.removeprefix(f"{option}=") if word.startswith(f"{option}=") else given
+    return given
+
+
 def _value(name: str, text: str) -> Any:
     if name == "--device":
         return text or RecipeError("--device has no value", must_be="cpu, cuda, or cuda: and a number")
@@ -73,12 +107,10 @@ def _value(name: str, text: str) -> Any:
     if name == "--workers":
         whole = text.isascii() and text.isdigit() and int(text) > 0
         return int(text) if whole else RecipeError(f"--workers cannot be {text!r}", must_be="a whole number from 1")
-    size = _SIZE.fullmatch(text.strip())
-    power = " kmgt".index((size[2] or " ").lower()) if size else 0
-    nbytes = round(float(size[1]) * float(1024 if size[3] else 1000) ** power) if size else 0
-    if nbytes and size and (size[2] or not size[3]):
-        return nbytes
-    return RecipeError(f"{name} cannot be {text!r}", must_be="a size such as 512MiB, 4GiB or 500M")
+    try:
+        return read_size(text)
+    except MergingError as error:
+        return RecipeError(f"{name} cannot be {text!r}", must_be=error.must_be)
 
 
 def _unknown(word: str) -> MergingError:

@@ -130,7 +130,7 @@ def test_workers_change_no_bit_of_a_tensor_of_many_blocks() -> None:
     args = {"w": base, "v": other[0]}, [{"w": tuned[0], "v": other[1]}, {"w": tuned[1], "v": other[2]}]
     found = of_tensors(*args, workers=1)
     assert equal(found, of_tensors(*args, workers=3))
-    assert equal(found, of_tensors(*args, workers=2, memory=10 << 20))
+    assert equal(found, of_tensors(*args, workers=2, memory=12 << 20))
     assert int(found.magnitudes[0].sum()) == 2 * (2 * BLOCK + 12_345)
 
 

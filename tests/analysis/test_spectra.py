@@ -178,3 +178,20 @@ def test_an_error_while_measuring_comes_out_of_the_walk():
 def test_all_quantities_of_the_docstring_are_those_of_the_table():
     base, tuned = matrix_models((8, 8), 2)
     assert {row.quantity for row in measured(base, *tuned)} == set(QUANTITIES)
+
+
+def test_models_that_lack_or_add_matrices_fit_as_in_a_diagnosis():
+    small, (first, second) = matrix_models((6, 6), 2)
+    base, one, other = ({**each, "v.weight": torch.eye(4) + i} for i, each in enumerate((small, first, second)))
+    extra, name = torch.eye(3), "w.weight"
+    short = {key: tensor for key, tensor in one.items() if key != name}
+    with pytest.raises(MergingError, match="lacks"):
+        measured(base, short, other)
+    table = measured(base, short, other, missing_tensors="base")
+    assert value(table, "effective_rank", tensor=name, i="m0") == 0
+    assert value(table, "effective_rank", tensor=name, i="m1") == value(
+        measured(base, one, other), "effective_rank", tensor=name, i="m1"
+    )
+    assert len(measured(base, {**one, "more": extra}).where(tensor="more")) == 0
+    with pytest.raises(MergingError, match="more"):
+        measured(base, {**one, "more": extra}, extra_tensors="refuse")

@@ -115,3 +115,36 @@ def test_models_without_numbers_have_a_sentence() -> None:
     assert summary(
         diagnose([MemoryCheckpoint({"n": torch.tensor([1])})], MemoryCheckpoint({"n": torch.tensor([1])}), cache=False)
     ) == ["the models have no tensors of numbers to compare"]
+
+
+def test_what_holds_for_all_models_is_said_once_for_all() -> None:
+    late = [moved(seed, where=lambda name: "layers.2" in name or "layers.3" in name) for seed in (1, 2, 3)]
+    assert only(said(*late), "only in").startswith("all three models differ from the base model only in layers 2-3")
+    two = [*late[:2], moved(3)]
+    assert only(said(*two), "only in").startswith("math/final and code/final differ from the base model only in")
+    slight = said(*(moved(seed, 2e-5) for seed in (1, 2, 3)))
+    assert only(slight, "hardly differ").startswith("all three models hardly differ")
+    still = said(dict(BASE), dict(BASE), dict(BASE))
+    assert only(still, "equal the base model").startswith("all three models equal the base model in every entry: they")
+
+
+def test_models_that_share_a_direction_with_each_other_are_named_together() -> None:
+    one = moved(1)
+    others = [
+        {name: one[name] if "self_attn" in name else tensor for name, tensor in moved(seed).items()} for seed in (2, 3)
+    ]
+    sentence = only(said(one, *others), "same way")
+    assert sentence.startswith("all three models point the same way in attention of all layers (cosine 1.00)")
+    assert sentence.endswith("a sum multiplies it")
+    same = only(said(one, dict(one), dict(one)), "identical")
+    assert same.startswith("all three models are identical: as three models they count three times")
+
+
+def test_pairs_that_are_no_group_are_named_one_by_one() -> None:
+    one, other = moved(1), moved(2)
+    mixed = {name: (one[name] + other[name]) / 2 for name in one}
+    sentences = [sentence for sentence in said(one, other, mixed) if "same way" in sentence]
+    assert {sentence.partition(" point")[0] for sentence in sentences} == {
+        "math/final and chat/final",
+        "code/final and chat/final",
+    }

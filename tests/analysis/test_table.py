@@ -76,4 +76,4 @@ def test_without_pyarrow_the_install_command_is_named(tmp_path: Path, monkeypatc
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(MissingExtraError) as refused:
         TABLE.parquet(tmp_path / "t.parquet")
-    assert "pip install 'merging[ui]'" in str(refused.value)
+    assert "pip install pyarrow, or write a .csv" in str(refused.value)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from merging.recipe.source import open_source
 from tests import tiny
 from tests.command_line import Call, caller
 
@@ -93,3 +94,16 @@ def test_wrong_usage_is_told_before_anything_is_read(call: Call, family: tiny.Fa
     missing = call(family.tuned[0], tmp_path / "none", "--base", family.base)
     assert missing.code == 1 and "there is no file or folder" in missing.err
     assert call(*family.tuned, "--base", family.base, "--table", tmp_path / "no" / "t.csv").code == 1
+
+
+def test_spectra_take_models_that_lack_tensors_as_the_diagnosis_does(call: Call, family: tiny.Family) -> None:
+    opened = open_source(str(family.base))
+    base = {name: opened.read(name).reshape(spec.shape) for name, spec in opened.specs.items()}
+    name = next(name for name in base if "mlp" in name)
+    short = family.base.parent / "short"
+    tiny.write(short, {key: 1.01 * tensor for key, tensor in base.items() if key != name}, {})
+    words = (short, "--base", family.base, "--spectra", "--by", "tensor", "--json")
+    assert call(*words).code == 1
+    rows = json.loads(call(*words, "--missing-tensors", "base").out)["rows"]
+    (row,) = [row for row in rows if (row["tensor"], row["quantity"]) == (name, "effective_rank")]
+    assert row["value"] == 0

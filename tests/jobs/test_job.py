@@ -219,3 +219,55 @@ def test_times_are_of_the_machine_and_in_utc(jobs: Jobs, tmp_path: Path) -> None
     assert over(job) == "cancelled"
     assert job.ended is not None and job.ended >= job.created and job.started is None
     turn.close()
+
+
+def test_a_job_that_was_asked_to_stop_is_stopping_until_it_is_over(jobs: Jobs, large: str, tmp_path: Path) -> None:
+    job = jobs.submit(large, tmp_path / "out")
+    pid = caught_in_the_middle(job)
+    assert not job.is_stopping
+    job.cancel()
+    assert job.state == "running" and job.is_stopping
+    os.kill(pid, signal.SIGCONT)
+    assert over(job) == "cancelled"
+    assert not job.is_stopping
+
+
+def test_a_sweep_is_run_again_with_its_grid_and_its_score(jobs: Jobs, large: str, tmp_path: Path) -> None:
+    script = tmp_path / "score.py"
+    script.write_text("import sys; print(len(sys.argv))\n")
+    score = f"{sys.executable} {script} {{folder}}"
+    first = jobs.submit_sweep(large, {"lambda": [0.5, 1.0], "weight[0]": [1]}, score=score, name="grid")
+    again = jobs.sweep_again(first.id)
+    assert over(first) == over(again) == "done", again.log()
+    assert (again.kind, again.name, again.recipe) == ("sweep", "grid", first.recipe)
+    assert again.folder != first.folder and str(first.folder) not in again.command
+    assert [row["values"] for row in again.points()] == [row["values"] for row in first.points()]
+    assert len(again.points()) == 2 and all(row["scores"] for row in again.points())
+    third = jobs.sweep_again(again.id, name="third")
+    assert third.name == "third"
+
+
+def test_what_is_no_sweep_or_would_not_work_any_more_is_not_run_again(jobs: Jobs, tmp_path: Path) -> None:
+    recipe = many_tensors(tmp_path / "models", 4)
+    job = jobs.submit(recipe, tmp_path / "out")
+    with pytest.raises(OutputError, match="holds no sweep"):
+        jobs.sweep_again(job.id)
+    sweep = jobs.submit_sweep(recipe, {"lambda": [0.5]}, score="python score.py {folder}")
+    over(sweep)
+    shutil.rmtree(tmp_path / "models" / "tuned")
+    with pytest.raises(MergingError, match="tuned"):
+        jobs.sweep_again(sweep.id)
+    assert len(jobs.all()) == 2
+
+
+def test_a_merge_to_the_hub_says_where_it_goes_and_whether_its_weights_stay(jobs: Jobs, tmp_path: Path) -> None:
+    recipe = many_tensors(tmp_path / "models", 4)
+    words = ["--push", "ada/x@next"]
+    sent = jobs.submit(recipe, tmp_path / "a", options=words, token="hf_" + "another0123456789abcdef")
+    kept = jobs.submit(recipe, tmp_path / "b", options=[*words, "--keep-weights"])
+    local = jobs.submit(recipe, tmp_path / "c")
+    assert [job.repository for job in (sent, kept, local)] == ["ada/x@next", "ada/x@next", ""]
+    assert [job.keeps_weights for job in (sent, kept, local)] == [False, True, True]
+    secret = "not-like-a-token-but-secret"
+    with pytest.raises(MergingError, match="holds an access token"):
+        jobs.submit(recipe, tmp_path / "d", name=secret, token=secret)

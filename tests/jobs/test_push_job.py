@@ -118,7 +118,7 @@ def test_a_stopped_push_shows_nothing_and_goes_on_with_the_token_given_again(
 def test_what_would_be_written_down_is_searched_for_tokens(jobs: Jobs, hub: HubServer, merged: Path) -> None:
     with pytest.raises(RecipeError, match="holds an access token"):
         jobs.submit_push(merged, NAME, message=f"with {hub.token}")
-    with pytest.raises(RecipeError, match="access token stands in"):
+    with pytest.raises(RecipeError, match="holds an access token"):
         jobs.submit_push(merged, NAME, message="with my-own-kind-of-token", token="my-own-kind-of-token")
     assert jobs.all() == []
 

@@ -46,6 +46,15 @@ def test_a_model_that_does_not_fit_is_an_error_with_its_reason(page: AppTest) ->
     assert page.error
 
 
+def test_spectra_are_worked_out_when_asked_and_shown_again_at_every_later_look(page: AppTest) -> None:
+    shown = len(page.dataframe)
+    page.number_input(key="spectra_largest").set_value(1).run()
+    page.button(key="spectra_start").click().run()
+    page.run()
+    assert not page.exception
+    assert len(page.dataframe) == shown + 1
+
+
 def test_no_model_chosen_is_said(page: AppTest) -> None:
     page.multiselect(key="diagnose_models").set_value([]).run()
     assert "Choose a base model" in page.info[0].value

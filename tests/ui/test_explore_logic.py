@@ -17,7 +17,18 @@ from ui.explore.blocks import block_item
 from ui.explore.controls import on_slider
 from ui.explore.scene import Scene, made
 from ui.explore.standing import measured, of_sum
-from ui.explore.wish import Wish, coefficients, fitting, is_linear, recipe_text, start_weight, wish_from, with_values
+from ui.explore.wish import (
+    Wish,
+    coefficients,
+    fitting,
+    is_linear,
+    recipe_text,
+    start_weight,
+    takes_weights,
+    weight_span,
+    wish_from,
+    with_values,
+)
 
 ZOO = find_zoo()
 BASE, MODELS = str(ZOO.base), tuple(str(path) for path in ZOO.fine_tunes.values())
@@ -251,8 +262,23 @@ def test_a_selection_becomes_an_item_of_the_line(parts: list[str], span: tuple[i
 
 
 def test_values_are_moved_to_where_a_slider_can_stand() -> None:
-    assert (on_slider(0.333), on_slider(-1.0), on_slider(7.0)) == (0.35, 0.0, 1.5)
+    assert [on_slider(value, (-1.0, 1.5)) for value in (0.333, -0.72, -9.0, 7.0)] == [0.35, -0.7, -1.0, 1.5]
 
 
 def test_moves_are_spelled_in_few_words() -> None:
     assert trail.spelled(wish(shared=(("lambda", 0.5),))) == "task_arithmetic · 0.4, 0.3, 0.2 · lambda 0.5"
+
+
+def test_weights_reach_as_far_as_the_method_allows() -> None:
+    methods = all_methods()
+    assert weight_span(methods["task_arithmetic"]) == (-1.0, 1.5)
+    assert weight_span(methods["convex"])[0] == 0.0
+    assert all(low <= 0 < high for low, high in (weight_span(m) for m in methods.values() if takes_weights(m)))
+
+
+def test_a_task_vector_that_is_taken_away_is_so_in_the_plane_and_in_the_recipe(scene: Scene) -> None:
+    negated = wish(weights=(-0.5, 0.75), shared=(("lambda", 0.5),))
+    assert coefficients(negated).rows == ((-0.25, 0.375),)
+    assert read_recipe(recipe_text(negated)).models[0].parameters["weight"][0].value == -0.5
+    text = recipe_text(wish(weights=(-0.5, 0.75), lines=("0; attention=1", "")), scene.tensors)
+    assert {setting.value for setting in read_recipe(text).models[0].parameters["weight"]} == {-0.5, 0.0}

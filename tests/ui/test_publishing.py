@@ -13,8 +13,9 @@ from tests.jobs.places import over
 from tests.remote import cache, server
 from tests.ui.hub_pages import RECIPE, answered, hub, jobs
 from tests.ui.job_pages import UI, texts
-from ui.jobs.outlook import Wish, file_rows, headlines, outlook_of, parted
+from ui.jobs.outlook import file_rows, headlines, outlook_of, parted
 from ui.jobs.result import event_rows
+from ui.publishing import Wish
 
 __all__ = ["cache", "hub", "jobs", "server"]
 

@@ -8,11 +8,10 @@ from typing import Any, Literal
 import streamlit as st
 
 from merging import BLOCK_PRESETS, BlockWeights, MergingError, Method, contents, write_block_weights
-from ui import boxes, charts, remote
+from ui import boxes, remote
 from ui.compose.blocks import (
     Mark,
     Target,
-    curves,
     edited,
     from_line,
     layered_parameters,
@@ -25,6 +24,7 @@ from ui.compose.blocks import (
     without_weights,
 )
 from ui.compose.changes import change
+from ui.compose.drawing import show_curves, stroked
 from ui.compose.fit import counted
 from ui.compose.form import Data
 from ui.compose.reading import Reading
@@ -74,7 +74,7 @@ def _content(reading: Reading, method: Method, names: list[str], source: str) ->
     if weights is None:
         boxes.empty(f"Give {boxes.plain(target.parameter)} a value first: it has no default.")
         return
-    _editor(weights, target)
+    _editor(weights, target, method.parameters[target.parameter].kind)
 
 
 def _target(reading: Reading, method: Method, names: list[str]) -> Target:
@@ -95,8 +95,8 @@ def _target(reading: Reading, method: Method, names: list[str]) -> Target:
     return Target(name, None if model == ALL else model)
 
 
-def _editor(weights: BlockWeights, target: Target) -> None:
-    _chart(weights, target)
+def _editor(weights: BlockWeights, target: Target, kind: Any) -> None:
+    _curves(weights, target, (kind.minimum, kind.maximum))
     _line(weights, target)
     if problem := st.session_state.pop(_PROBLEM, None):
         boxes.problem(MergingError(*problem[:1], where=problem[1], must_be=problem[2], fix=problem[3]))
@@ -138,19 +138,22 @@ def _line(weights: BlockWeights, target: Target) -> None:
     )
 
 
-def _chart(weights: BlockWeights, target: Target) -> None:
-    points = curves(weights)
+def _curves(weights: BlockWeights, target: Target, bounds: tuple[float | None, float | None]) -> None:
+    """The curves, which can be drawn, and the values of what stands outside the layers."""
+    name = f"{target.parameter} of {'all' if target.model is None else target.model}"
+    show_curves(
+        weights,
+        target.parameter,
+        name,
+        bounds,
+        lambda stroke: _attempt(target, lambda: stroked(weights, stroke)),
+    )
     outside = [row for row in table(weights) if row["layer"].endswith("outside")]
-    if points:
-        names = list(dict.fromkeys(point["part"] for point in points))
-        titles = ("layer", target.parameter)
-        drawn = charts.lines(points, "layer", "value", "part", names, titles, 260)
-        st.altair_chart(drawn, alt=f"{target.parameter} of every part over the layers")
     told = [f"{part} {spelled(value)}" for row in outside for part, value in row.items() if isinstance(value, float)]
     if told:
         st.caption(boxes.plain("Outside the layers: " + ", ".join(told)))
     if weights.by == "tensor":
-        st.caption("Tensors of one block have different values: the chart shows their means.")
+        st.caption("Tensors of one block have different values: the curves are their means.")
 
 
 def _selecting(weights: BlockWeights, target: Target) -> None:

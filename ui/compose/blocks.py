@@ -170,14 +170,23 @@ def edited(weights: BlockWeights, rows: Mapping[int, Mapping[str, float | None]]
     return BlockWeights(weights.tensors, tuple(values), weights.plain, weights.by)
 
 
+def places(weights: BlockWeights) -> list[tuple[str, int] | None]:
+    """Curve and layer of every block, None outside the layers; a curve is a part, of its stack if there are several."""
+    several = len({block.stack for block in weights.blocks}) > 1
+    return [
+        None
+        if block.layer is None
+        else (f"{block.stack} {block.part}" if several and block.stack else block.part, block.layer)
+        for block in weights.blocks
+    ]
+
+
 def curves(weights: BlockWeights) -> list[dict[str, Any]]:
     """Points of the chart: the value of every part in every layer."""
-    several = len({block.stack for block in weights.blocks}) > 1
     points: dict[tuple[str, int], list[float]] = {}
-    for block, value in zip(weights.blocks, weights.values, strict=True):
-        if block.layer is not None:
-            name = f"{block.stack} {block.part}" if several and block.stack else block.part
-            points.setdefault((name, block.layer), []).append(weights.plain if value is None else value)
+    for place, value in zip(places(weights), weights.values, strict=True):
+        if place is not None:
+            points.setdefault(place, []).append(weights.plain if value is None else value)
     return [
         {"part": part, "layer": layer, "value": sum(values) / len(values)}
         for (part, layer), values in sorted(points.items(), key=lambda each: each[0][1])

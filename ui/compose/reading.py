@@ -32,7 +32,7 @@ class Reading:
 def read(text: str) -> Reading:
     """Read a recipe, finished or not."""
     try:
-        recipe = read_recipe(_lines(text))
+        recipe = read_recipe(lines(text))
         data = recipe.data()
     except MergingError as error:
         problems = error.problems if isinstance(error, Problems) else (error,)
@@ -40,7 +40,7 @@ def read(text: str) -> Reading:
     return Reading(text, data if method_of(data) else None, recipe)
 
 
-def _lines(text: str) -> str:
+def lines(text: str) -> str:
     """Text with a line end, without which it would be taken for a path."""
     return text if "\n" in text else f"{text}\n"
 
@@ -48,14 +48,14 @@ def _lines(text: str) -> str:
 def _unfinished(text: str) -> Data | None:
     """Data of a recipe that only lacks models, or whose lines point at what is gone."""
     try:
-        written, _, faults = parse_yaml(_lines(text))
+        written, _, faults = parse_yaml(lines(text))
         if faults or not isinstance(written, dict):
             return None
         pointing = {key: written.pop(key) for key in _POINTING if isinstance(written.get(key), str)}
         empty = not (written.get("models") or written.get("slices"))
         if empty:
             written |= {"models": [{"model": _STAND_IN}], "slices": None}
-        data = read_recipe(_lines(write_yaml(written))).data()
+        data = read_recipe(lines(write_yaml(written))).data()
     except MergingError:
         return None
     data = with_key(data | pointing, "models", None if empty else data.get("models"))

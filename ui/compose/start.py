@@ -7,19 +7,20 @@ from pathlib import Path
 
 import streamlit as st
 
-from merging import Jobs, MergingError, read_recipe
-from ui import boxes, remote
-from ui.compose.preflight import WAYS, Wishes, sources_of
-from ui.compose.reading import absolute
+from merging import Recipe
+from ui import boxes
+from ui.compose.preflight import WAYS, Wishes
+from ui.compose.submitting import USED, submit
+from ui.compose.to_hub import show_to_hub, to_hub_button
 from ui.places import roots
 
-OUT, _USED = "compose_out_folder", "compose_out_used"
+OUT = "compose_out_folder"
 
 
 def ask_wishes(distant: bool) -> Wishes:
     """Output folder and options; `distant` where a model is on the Hub."""
     held = st.session_state.get(OUT)
-    if not held or held == st.session_state.get(_USED):
+    if not held or held == st.session_state.get(USED):
         st.session_state[OUT] = str(fresh(Path(held or roots()[0] / "merged")))
     out = st.text_input("Output folder", key=OUT, persist_state="session", help="A new or empty folder in the roots.")
     overwrite = st.checkbox(
@@ -94,15 +95,15 @@ def _ask_fetch() -> str:
 def fresh(folder: Path) -> Path:
     """This folder, or the first of its name with a number that no merge was sent to yet."""
     stem, number, found = re.sub(r"-\d+$", "", folder.name), 1, folder
-    while found.exists() or str(found) == st.session_state.get(_USED):
+    while found.exists() or str(found) == st.session_state.get(USED):
         number += 1
         found = folder.with_name(f"{stem}-{number}")
     return found
 
 
-def show_start(text: str, wishes: Wishes, good: bool) -> None:
+def show_start(text: str, recipe: Recipe | None, wishes: Wishes, good: bool) -> None:
     """The buttons, and the command line that does the same."""
-    start, download = st.columns(2)
+    start, hub, download = st.columns(3)
     asked = start.button(
         "Start merge",
         key="compose_start",
@@ -122,22 +123,9 @@ def show_start(text: str, wishes: Wishes, good: bool) -> None:
         disabled=not text.strip(),
         on_click="ignore",
     )
+    with hub:
+        to_hub_button(good)
+    show_to_hub(text, recipe, wishes, good)
     if asked:
-        _start(text, wishes)
+        submit(text, wishes, wishes.options())
     boxes.command("run", "recipe.yaml", wishes.out or "OUT", *wishes.options())
-
-
-def _start(text: str, wishes: Wishes) -> None:
-    """Hand the merge in and go where it can be watched."""
-    name = str(st.session_state.get("compose_name") or "")
-    whole = absolute(text, Path.cwd())
-    try:
-        # Judged once more, by the headers that were read already.
-        held = remote.held(sources_of(read_recipe(whole if "\n" in whole else f"{whole}\n")), wishes.fetch)
-        job = Jobs().submit(whole, wishes.out, folder=Path.cwd(), name=name, options=wishes.options(), checkpoints=held)
-    except MergingError as error:
-        boxes.problem(error)
-        return
-    # The folder is taken from now on: the next merge is offered another one.
-    st.session_state[_USED] = wishes.out
-    st.switch_page("views/jobs.py", query_params={"job": job.id})

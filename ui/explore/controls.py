@@ -11,10 +11,10 @@ from merging import Method, all_methods
 from ui import boxes, fields
 from ui.explore.blocks import ask_blocks
 from ui.explore.scene import Scene
-from ui.explore.wish import SCALE, WEIGHT, Wish, fitting, start_weight, takes_weights
+from ui.explore.wish import SCALE, WEIGHT, Wish, fitting, start_weight, takes_weights, weight_span
 
 LINEAR = "task_arithmetic"
-MOST_WEIGHT, MOST_SCALE, STEP = 1.5, 2.0, 0.05
+MOST_SCALE, STEP = 2.0, 0.05
 # Where a parameter that has no default begins.
 START_SHARE = 0.5
 
@@ -52,10 +52,10 @@ def ask_method() -> str:
     )
 
 
-def _slide(label: str, key: str, most: float, start: float, within: Any = st) -> float:
+def _slide(label: str, key: str, span: tuple[float, float], start: float, within: Any = st) -> float:
     """A slider that buttons may move: its value is kept under its key alone."""
     st.session_state.setdefault(key, start)
-    return float(within.slider(label, 0.0, most, step=STEP, key=key, persist_state="session"))
+    return float(within.slider(label, *span, step=STEP, key=key, persist_state="session"))
 
 
 def _ask_shared(method: Method) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _ask_shared(method: Method) -> dict[str, Any]:
     if SCALE in method.parameters:
         start = float(method.defaults().get(SCALE, 1.0))
         label = "lambda · scale of the sum"
-        found[SCALE] = _slide(label, f"explore_{method.name}_{SCALE}", MOST_SCALE, start)
+        found[SCALE] = _slide(label, f"explore_{method.name}_{SCALE}", (0.0, MOST_SCALE), start)
     names = [name for name in fields.shared_names(method) + fields.own_names(method) if name not in (SCALE, WEIGHT)]
     first = [name for name in names if method.parameters[name].kind.is_share or name not in method.defaults()]
     rest = [name for name in names if name not in first]
@@ -80,13 +80,13 @@ def _ask_shared(method: Method) -> dict[str, Any]:
 def _ask_weights(method: Method, names: Sequence[str]) -> tuple[float, ...]:
     if not takes_weights(method):
         return tuple(_ask_share(method, name) for name in names)
-    start = start_weight(method)
+    start, span = start_weight(method), weight_span(method)
     keys = [weight_key(method.name, name) for name in names]
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown("**Weights**", width="stretch")
         st.button("Reset", key="explore_reset", on_click=_set_all, args=(keys, start), type="tertiary")
-        st.button("Equal", key="explore_equal", on_click=_equal, args=(keys, start), type="tertiary")
-    return tuple(_ask_weight(name, key, keys, start) for name, key in zip(names, keys, strict=True))
+        st.button("Equal", key="explore_equal", on_click=_equal, args=(keys, start, span), type="tertiary")
+    return tuple(_ask_weight(name, key, keys, start, span) for name, key in zip(names, keys, strict=True))
 
 
 def _ask_share(method: Method, name: str) -> float:
@@ -96,9 +96,9 @@ def _ask_share(method: Method, name: str) -> float:
     return float(st.checkbox(boxes.plain(name), key=key, persist_state="session"))
 
 
-def _ask_weight(name: str, key: str, keys: list[str], start: float) -> float:
+def _ask_weight(name: str, key: str, keys: list[str], start: float, span: tuple[float, float]) -> float:
     slider, only = st.columns([5, 1], vertical_alignment="center", gap="small")
-    value = _slide(boxes.plain(name), key, MOST_WEIGHT, start, slider)
+    value = _slide(boxes.plain(name), key, span, start, slider)
     only.button(
         "only",
         key=f"{key}_only",
@@ -114,10 +114,10 @@ def _set_all(keys: list[str], value: float) -> None:
     st.session_state.update(dict.fromkeys(keys, value))
 
 
-def _equal(keys: list[str], start: float) -> None:
+def _equal(keys: list[str], start: float, span: tuple[float, float]) -> None:
     """All at the mean of what they are."""
     held = [float(st.session_state.get(key, start)) for key in keys]
-    _set_all(keys, on_slider(sum(held) / len(held)))
+    _set_all(keys, on_slider(sum(held) / len(held), span))
 
 
 def _only(keys: list[str], chosen: str) -> None:
@@ -125,9 +125,9 @@ def _only(keys: list[str], chosen: str) -> None:
     st.session_state[chosen] = 1.0
 
 
-def on_slider(value: float, most: float = MOST_WEIGHT) -> float:
+def on_slider(value: float, span: tuple[float, float]) -> float:
     """The nearest value that a slider can show."""
-    return round(min(most, max(0.0, round(value / STEP) * STEP)), 4)
+    return round(min(span[1], max(span[0], round(value / STEP) * STEP)), 4)
 
 
 def take_over(wish: Wish, names: Sequence[str]) -> None:
@@ -136,8 +136,9 @@ def take_over(wish: Wish, names: Sequence[str]) -> None:
     st.session_state["explore_method"] = wish.method
     for name, weight in zip(names, wish.weights, strict=False):
         if takes_weights(method):
-            st.session_state[weight_key(wish.method, name)] = on_slider(weight)
+            st.session_state[weight_key(wish.method, name)] = on_slider(weight, weight_span(method))
         else:
             st.session_state[f"explore_with_{wish.method}_{name}"] = bool(weight)
     for name, value in wish.shared:
-        st.session_state[f"explore_{wish.method}_{name}"] = on_slider(value, MOST_SCALE) if name == SCALE else value
+        shown = on_slider(value, (0.0, MOST_SCALE)) if name == SCALE else value
+        st.session_state[f"explore_{wish.method}_{name}"] = shown

@@ -34,7 +34,9 @@ def axes_of(method: Method, names: Sequence[str]) -> list[Axis]:
     """What a grid may vary: the weight of each model, and every number that all models share."""
     found = []
     if takes_weights(method):
-        found = [Axis(f"{WEIGHT}[{i}]", f"weight of {name}", WEIGHTS, (0.0, None)) for i, name in enumerate(names)]
+        kind = method.parameters[WEIGHT].kind
+        bounds = (kind.minimum, kind.maximum)
+        found = [Axis(f"{WEIGHT}[{i}]", f"weight of {name}", WEIGHTS, bounds) for i, name in enumerate(names)]
     for name, knob in method.parameters.items():
         if knob.kind.type != "number" or name == WEIGHT or knob.says.startswith("no effect"):
             continue

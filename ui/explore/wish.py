@@ -12,6 +12,8 @@ from merging import Method, all_methods, block_settings, merge_tensor, read_bloc
 WEIGHT, SCALE = "weight", "lambda"
 # Sliders for every model: with its whole task vector six models of different tasks overshoot.
 START_WEIGHT, START_ALONE = 0.4, 1.0
+# A task vector is seldom taken away more than once, or added more than one and a half times.
+LEAST_WEIGHT, MOST_WEIGHT = -1.0, 1.5
 # Beyond rounding, a mean of models whose shares do not sum to 1 stands outside what inner products of changes tell.
 MEAN_TOLERANCE = 1e-5
 
@@ -70,6 +72,13 @@ def start_weight(method: Method) -> float:
         return START_WEIGHT
     default = method.defaults().get(WEIGHT, START_ALONE)
     return float(default)
+
+
+def weight_span(method: Method) -> tuple[float, float]:
+    """Ends of a model's slider: as far as the method allows, below zero too, where a model's change is taken away."""
+    kind = method.parameters[WEIGHT].kind
+    least = LEAST_WEIGHT if kind.minimum is None else max(LEAST_WEIGHT, kind.minimum)
+    return least, MOST_WEIGHT if kind.maximum is None else min(MOST_WEIGHT, kind.maximum)
 
 
 def fitting(method: Method, models: Sequence[str]) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def row(job: Job) -> Row:
         "state": [spelled(state) if place is None else f"{spelled(state)}, {place}"],
         "name": title(job),
         "method": "publish" if job.kind == "push" else job.method or "–",
-        "output": {"sweep": "points of a sweep", "push": f"Hub: {job.repository}"}.get(job.kind) or short_path(job.out),
+        "output": _output(job),
         # Without a zone: a table shows it as it is here.
         "started": job.started.astimezone().replace(tzinfo=None) if job.started else None,
         "took": lasted(seconds_of(job)),
@@ -174,3 +174,9 @@ def _columns() -> dict[str, Any]:
         "took": column.TextColumn(width=85),
         "output": column.TextColumn(width=150),
     }
+
+
+def _output(job: Job) -> str:
+    if job.kind == "sweep":
+        return "points of a sweep"
+    return f"Hub: {job.repository}" if job.repository and not job.keeps_weights else short_path(job.out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import streamlit as st
 
 from merging import push, readable
 from ui import boxes, remote
+from ui.publishing import Wish, headline, show_notices
 
 # What is shown of the repository must be what is there when the push begins.
 LASTS_SECONDS = 30.0
@@ -20,26 +21,6 @@ _FRONT = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DO
 _PICTURE = re.compile(r"!(?=\[)")
 _OURS = re.compile(r"!\[[^\]\n]*\]\(([\w.-]+\.svg)\)")
 _COMMENT = re.compile(r"^<!--.*?-->[ \t]*$", re.MULTILINE | re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Wish:
-    """Where a merge shall go, and how."""
-
-    repository: str
-    branch: str | None = None
-    pull_request: bool = False
-    private: bool = True
-    replace: bool = False
-    message: str = ""
-
-    def options(self) -> list[str]:
-        """As options of the command line."""
-        words = ["--branch", self.branch] if self.branch else []
-        words += ["--pr"] if self.pull_request else []
-        words += [] if self.private else ["--public"]
-        words += ["--replace"] if self.replace else []
-        return words + (["--message", self.message] if self.message else [])
 
 
 def outlook_of(folder: Path, wish: Wish) -> Any:
@@ -89,18 +70,14 @@ def show_outlook(outlook: Any) -> None:
         if names:
             with st.expander(f"{title}: {len(names):,}", icon=icon, expanded=title.startswith("Deleted")):
                 st.markdown("\n".join(f"- {boxes.plain(name)}" for name in names[:MOST_ROWS]))
-    if outlook.notices:
-        st.markdown("**To know before**")
-        st.markdown("\n".join(f"- {boxes.plain(notice.replace('`', ''))}" for notice in outlook.notices))
+    show_notices(outlook.notices)
     with st.expander("The card", icon=":material/article:", key="publish_card"):
         _card(outlook)
 
 
 def headlines(outlook: Any) -> list[str]:
     """Where it goes, as whom, and what becomes of a README that is there."""
-    visibility = "private" if outlook.private else "public"
-    state = f"a new {visibility} repository" if outlook.is_new else f"which is there, {visibility}, and stays so"
-    lines = [f"**{boxes.plain(outlook.target)}**, {state}"]
+    lines = [headline(outlook)]
     after = f", after commit {outlook.parent[:12]}" if outlook.parent else ""
     count = len(outlook.manifest.entries)
     lines.append(f"{count:,} files, {readable(outlook.manifest.nbytes)}, as {boxes.plain(outlook.account)}{after}")

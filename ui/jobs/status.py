@@ -53,11 +53,6 @@ def spelled(state: str) -> str:
     return f"{LOOKS[state].sign} {state}"
 
 
-def is_stopping(job: Job) -> bool:
-    """Whether it was asked to stop and has not yet."""
-    return job.state in ACTIVE and (job.folder / "cancel").exists()
-
-
 def seconds_of(job: Job, now: datetime | None = None) -> float | None:
     """Seconds since its turn came, up to its end; None for one that never ran."""
     if job.state == "running" and job.started:

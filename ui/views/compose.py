@@ -36,7 +36,7 @@ def page() -> None:
         judged = st.container()
         wishes = ask_wishes(any(map(remote.is_remote, sources)))
         finding = _finding(reading, wishes)
-        show_start(reading.text, wishes, finding.good)
+        show_start(reading.text, reading.recipe, wishes, finding.good)
         with judged:
             preflight.show_verdict(finding, _pace(reading, finding), wishes.fetch)
             remote.ask_again()

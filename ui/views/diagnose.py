@@ -22,10 +22,12 @@ from merging import (
 )
 from ui import boxes, charts, diagnosing, remote
 from ui.models import pick_one, pick_several
-from ui.places import zoo_models
+from ui.places import stamp, zoo_models
 
 # Models of so many bytes together are diagnosed as soon as they are chosen, larger ones when asked.
 AT_ONCE_BYTES = 300 << 20
+# Tables of singular values that are remembered; each is some numbers for every matrix.
+MOST_SPECTRA = 8
 BY: Mapping[str, Literal["model", "layer", "role", "tensor"]] = {
     "model": "model",
     "layer": "layer",
@@ -191,16 +193,16 @@ def _spectral(base: str, models: tuple[str, ...], found: Diagnosis) -> None:
     st.caption("Singular values of every matrix: minutes for large models, so only when asked. Kept while this runs.")
     largest = st.number_input("Only the largest matrices", 1, 10_000, 24, key="spectra_largest")
     asked = st.button("Compute spectra and intruders", key="spectra_start")
-    key = (base, models, int(largest))
-    if not asked and key not in _spectra_seen():
+    kept, key = _kept_spectra(), (base, models, int(largest), tuple(map(stamp, (base, *models))))
+    if not asked and key not in kept:
         return
-    bar = st.progress(0.0, "Decomposing")
-    table = _spectra(*key, _bar=bar)
-    bar.empty()
-    _spectra_seen().add(key)
+    if key not in kept:
+        kept[key] = _spectra(base, models, int(largest))
+        for old in list(kept)[:-MOST_SPECTRA]:
+            kept.pop(old, None)
     rows = [
         {"tensor": row.tensor, "layer": row.layer, "model": row.i, "quantity": row.quantity, "value": row.value}
-        for row in table
+        for row in kept[key]
         if row.quantity != "singular_value" and row.j is None
     ]
     st.dataframe(diagnosing.wide(rows), hide_index=True, height=420)
@@ -211,18 +213,22 @@ def _spectral(base: str, models: tuple[str, ...], found: Diagnosis) -> None:
 
 
 @st.cache_resource
-def _spectra_seen() -> set[Any]:
-    """Which spectra this server has worked out."""
-    return set()
+def _kept_spectra() -> dict[Any, Table]:
+    """The spectra that this server worked out last."""
+    return {}
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _spectra(base: str, models: tuple[str, ...], largest: int, _bar: Any) -> Table:
+def _spectra(base: str, models: tuple[str, ...], largest: int) -> Table:
+    bar = st.progress(0.0, "Decomposing")
+
     def watch(done: int, total: int) -> None:
-        _bar.progress(min(1.0, done / max(1, total)), "Decomposing")
+        bar.progress(min(1.0, done / max(1, total)), "Decomposing")
 
     opened, first = [remote.opened(model) for model in models], remote.opened(base)
-    return spectra(opened, first, largest=largest, watch=watch) + intruders(opened, first, largest=largest, watch=watch)
+    found = spectra(opened, first, largest=largest, watch=watch)
+    found += intruders(opened, first, largest=largest, watch=watch)
+    bar.empty()
+    return found
 
 
 def _table(found: Diagnosis) -> None:
