@@ -11,19 +11,23 @@ from typing import Any
 PATIENCE = 120_000
 # Streamlit asks below the page's own address first, and says so in the console.
 EXPECTED = re.compile("status of 404")
-# Streamlit draws its running man while a script runs, and skeletons where charts are still to come.
+# Streamlit draws its running man while a script runs, and skeletons where charts are still to come. A page is still
+# once nothing has moved for a moment: a key that was pressed may take a few milliseconds to ask for a run.
 _STILL = """() => {
     const busy = document.querySelector(
         '[data-testid="stStatusWidget"], [data-testid="stSpinner"], [data-testid="stSkeleton"], .stProgress'
     );
     const app = document.querySelector('[data-testid="stApp"]');
-    return app && !busy && app.getAttribute('data-test-script-state') === 'notRunning';
+    const still = app && !busy && app.getAttribute('data-test-script-state') === 'notRunning';
+    window.stillSince = still ? window.stillSince ?? performance.now() : undefined;
+    return still && performance.now() - window.stillSince > 300;
 }"""
 
 
 def settled(page: Any, seconds: float = 60.0) -> None:
     """Return when the page's script has ended and everything is drawn."""
     page.wait_for_selector("h1", timeout=seconds * 1000)
+    page.evaluate("() => { window.stillSince = undefined; }")
     page.wait_for_function(_STILL, timeout=seconds * 1000)
     page.evaluate("() => new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
     page.wait_for_load_state("networkidle")

@@ -87,11 +87,18 @@ def stop(bench: Workbench) -> None:
             bench.server.wait()
 
 
+def stop_content(bench: Workbench) -> None:
+    """End the server, which must have had no trouble with anything that was done on its pages."""
+    stop(bench)
+    printed = bench.printed.read_text()
+    assert "Traceback" not in printed and "Error" not in printed, printed
+
+
 @pytest.fixture(scope="session")
 def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
     bench = started(tmp_path_factory.mktemp("workbench"))
     yield bench
-    stop(bench)
+    stop_content(bench)
 
 
 @pytest.fixture(scope="session")

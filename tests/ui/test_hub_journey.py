@@ -12,7 +12,7 @@ from merging import find_zoo
 from tests.hub.server import HubServer
 from tests.remote import folder_files
 from tests.ui.browser import at, press, settled, visited
-from tests.ui.conftest import Workbench, started, stop
+from tests.ui.conftest import Workbench, started, stop_content
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def bench(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             patched.setenv(name, value)
         running = started(tmp_path_factory.mktemp("bench"))
     yield running
-    stop(running)
+    stop_content(running)
 
 
 @pytest.fixture

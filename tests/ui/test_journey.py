@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from merging.jobs.jobs import Jobs
+from merging.jobs.state import read_state
+from tests.jobs.places import until
 from tests.ui.browser import PATIENCE, at, press, settled, visited
 from tests.ui.conftest import Workbench
 
@@ -47,10 +53,26 @@ def submit(page: Any, recipe: str, out: Path) -> str:
     folder.fill(str(out))
     folder.press("Enter")
     settled(page)
-    press(page, "compose_start")
+    # Not pressed: the page that follows moves as long as the merge runs.
+    at(page, "compose_start").get_by_role("button").first.click()
     page.get_by_role("heading", name="Jobs", exact=True).wait_for()
     page.wait_for_url(re.compile(r"job="))
     return str(re.search(r"job=([\w-]+)", page.url)[1])  # type: ignore[index]
+
+
+@contextmanager
+def halted(workbench: Workbench, job: str, out: Path) -> Iterator[None]:
+    """The job's merge held in the middle, so that it cannot be over before a person has clicked."""
+    folder = workbench.home / "jobs" / job
+    until(lambda: any(out.glob("*.partial")))
+    held = read_state(folder)
+    assert held is not None and held.pid is not None
+    os.kill(held.pid, signal.SIGSTOP)
+    try:
+        assert not (out / "merging.json").exists()
+        yield
+    finally:
+        os.kill(held.pid, signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +128,13 @@ def test_what_was_explored_is_composed_run_and_looked_into(page, workbench: Work
 
 def test_a_running_merge_survives_a_reload_and_goes_on_after_a_cancel(page, workbench: Workbench, large: str) -> None:
     job = submit(page, large, workbench.folder / "large")
-    at(page, "jobs_cancel").wait_for()
-    page.reload()
-    at(page, "jobs_cancel").wait_for()
-    assert job in page.url
-    at(page, "jobs_cancel").get_by_role("button").first.click()
+    with halted(workbench, job, workbench.folder / "large"):
+        at(page, "jobs_cancel").wait_for()
+        page.reload()
+        at(page, "jobs_cancel").wait_for()
+        assert job in page.url
+        at(page, "jobs_cancel").get_by_role("button").first.click()
+        until(lambda: Jobs(workbench.home / "jobs").find(job).is_stopping)
     at(page, "jobs_resume").wait_for()
     assert not (workbench.folder / "large" / "merging.json").exists()
     at(page, "jobs_resume").get_by_role("button").first.click()

@@ -13,7 +13,7 @@ from tests.hub.server import HubServer
 from tests.jobs.places import over
 from tests.remote import cache, server
 from tests.ui.browser import PATIENCE, at, press, settled
-from tests.ui.conftest import Workbench, started, stop
+from tests.ui.conftest import Workbench, started, stop_content
 from tests.ui.hub_pages import RECIPE, answered, compose, hub, jobs
 from tests.ui.job_pages import texts
 from ui.publishing import Wish, suggested
@@ -73,7 +73,7 @@ def bench(hub: HubServer, tmp_path: Path) -> Iterator[Workbench]:  # noqa: ARG00
     (tmp_path / "bench").mkdir()
     found = started(tmp_path / "bench")
     yield found
-    stop(found)
+    stop_content(found)
 
 
 def test_a_person_sends_a_merge_and_follows_the_link(bench: Workbench, hub: HubServer, chromium: Any) -> None:
