@@ -40,7 +40,8 @@ def checked_options(options: Sequence[str]) -> dict[str, Any]:
     >>> checked_options(["--memory", "2GiB", "--allow-unused"])
     {'memory': 2147483648, 'allow_unused': True}
     """
-    given: dict[str, Any] = {}
+    is_pushed = any(word.partition("=")[0] == "--push" for word in options)
+    given: dict[str, Any] = {"keeps_weights": False} if is_pushed and "--keep-weights" not in options else {}
     problems: list[MergingError] = []
     words = iter(options)
     for word in words:

@@ -62,11 +62,14 @@ def check(
     lenient: bool = False,
     allow_unused: bool = False,
     fetch: Fetch = "snapshot",
+    keeps_weights: bool = True,
     checkpoints: Mapping[str, Checkpoint] | None = None,
 ) -> Report:
     """Would this merge work? Collects every problem; reads no tensor and writes nothing.
 
-    With `out`, also whether the target is free and its disk large enough. The other arguments are those of `plan`.
+    With `out`, also whether the target is free and its disk large enough. Weights that do not stay there, but go to the
+    Hub while they are made, take no room here; whether those on their way need some depends on the Hub, and the run
+    looks before it begins. The other arguments are those of `plan`.
     """
     wishes = Wishes(memory, shard_bytes, device, allow_pickle, lenient, allow_unused, fetch, checkpoints)
     drafted = draft(recipe, wishes)
@@ -78,7 +81,7 @@ def check(
         return Report(tuple(problems), tuple(drafted.warnings), None)
     choices = [choose(job, made.models) for job in made.jobs]
     cost = total(choices, memory, fitting_workers(choices, memory))
-    disk = cost.written_bytes + cost.spooled_bytes + EXTRA_BYTES
+    disk = (cost.written_bytes if keeps_weights else 0) + cost.spooled_bytes + EXTRA_BYTES
     free = _free_bytes(folder) if folder else None
     if folder and free is not None and free < disk - _already_written(folder):
         problems.append(_full(folder, free, disk))

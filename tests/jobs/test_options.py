@@ -21,6 +21,12 @@ def test_flags_and_values_become_keywords_of_check() -> None:
     assert checked_options(given) == {"allow_pickle": True, "overwrite": True, "resume": False, "device": "cuda:1"}
 
 
+@pytest.mark.parametrize("pushed", ["--push=ada/merged", "--push ada/merged"])
+def test_only_weights_that_stay_are_looked_for_room_for(pushed: str) -> None:
+    assert checked_options(pushed.split()) == {"keeps_weights": False}
+    assert checked_options([*pushed.split(), "--keep-weights"]) == {}
+
+
 @pytest.mark.parametrize("word", ["--job", "--quiet", "elsewhere", "--memory=", "--workers=0", "--memory=4iB"])
 def test_what_is_no_option_of_a_job_is_refused(word: str) -> None:
     with pytest.raises(MergingError):

@@ -82,6 +82,13 @@ def test_a_full_disk_is_noticed_beforehand(tmp_path: Path, monkeypatch: pytest.M
     assert "has 1,000 bytes free, and the output takes" in refused.what
 
 
+def test_weights_that_do_not_stay_need_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_free_bytes", lambda _: module.EXTRA_BYTES)
+    assert not _check(tmp_path).good
+    report = _check(tmp_path, keeps_weights=False)
+    assert report.good and report.disk_bytes == module.EXTRA_BYTES
+
+
 def test_nothing_is_written(tmp_path: Path) -> None:
     _check(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

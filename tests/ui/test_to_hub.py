@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from merging import Jobs
+from merging import Jobs, find_zoo
+from merging.planning import check
 from tests.hub.server import HubServer
 from tests.jobs.places import over
 from tests.remote import cache, server
@@ -47,6 +48,21 @@ def test_a_merge_is_shown_before_it_is_sent_and_then_sends_its_weights(hub: HubS
     assert "model.safetensors" in hub.contents("tester/straight")
     assert not (job.out / "model.safetensors").exists()
     assert job.published and job.published["commit"] == hub.head("tester/straight")
+
+
+def test_a_disk_too_small_for_the_weights_is_no_hindrance(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    zoo = find_zoo()
+    recipe = f"merge_method: linear\nmodels: [{{model: {zoo.base}}}, {{model: {zoo.fine_tunes['rotated']}}}]\n"
+    monkeypatch.setattr(check, "_free_bytes", lambda _: check.EXTRA_BYTES)
+    page = compose(recipe)
+    assert page.button(key="compose_start").disabled
+    answered(page.button(key="compose_hub_start").click().run())
+    page.text_input(key="publish_repository").set_value("tester/roomless")
+    answered(page.run())
+    page.button(key="publish_start").click().run()
+    (job,) = Jobs().all()
+    assert over(job) == "done"
+    assert "model.safetensors" in hub.contents("tester/roomless")
 
 
 def test_what_is_in_the_way_is_told_and_nothing_can_be_sent(hub: HubServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +70,8 @@ class Finding:
     """What the preflight found; `plan` is the explanation of the plan as data, None where there is none.
 
     `fetched_bytes` are those from the Hub, None where no model is there; `asking` names models whose headers are still
-    to come.
+    to come. `lacks_room` says that nothing is wrong but the room on the disk, which weights that go to the Hub while
+    they are made do not need.
     """
 
     problems: tuple[MergingError, ...]
@@ -79,6 +81,7 @@ class Finding:
     plan: dict[str, Any] | None = None
     fetched_bytes: int | None = None
     asking: tuple[str, ...] = ()
+    lacks_room: bool = False
 
     @property
     def good(self) -> bool:
@@ -139,7 +142,8 @@ def _examined(
     state: tuple[int, ...],  # noqa: ARG001
     _distant: Mapping[str, Checkpoint],
 ) -> Finding:
-    report = check(
+    ask = partial(
+        check,
         read_recipe(text if "\n" in text else f"{text}\n"),
         out=wishes.out or None,
         overwrite=wishes.overwrite,
@@ -147,9 +151,12 @@ def _examined(
         shard_bytes=round(wishes.shard_gb * 1e9),
         checkpoints={source: remote.as_fetched(held, wishes.fetch) for source, held in _distant.items()},
     )
+    report = ask()
+    lacks_room = len(report.problems) == 1 and ask(keeps_weights=False).good
     plan = explain(report.plan, workers=wishes.workers).data() if report.plan else None
     fetched = report.fetched_bytes if _distant else None
-    return Finding(report.problems, report.warnings, report.disk_bytes, report.free_bytes, plan, fetched)
+    sizes = (report.disk_bytes, report.free_bytes)
+    return Finding(report.problems, report.warnings, *sizes, plan, fetched, lacks_room=lacks_room)
 
 
 def show_verdict(finding: Finding, pace: Pace, fetch: str = Wishes.fetch) -> None:

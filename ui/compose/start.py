@@ -101,8 +101,8 @@ def fresh(folder: Path) -> Path:
     return found
 
 
-def show_start(text: str, recipe: Recipe | None, wishes: Wishes, good: bool) -> None:
-    """The buttons, and the command line that does the same."""
+def show_start(text: str, recipe: Recipe | None, wishes: Wishes, good: bool, sendable: bool) -> None:
+    """The buttons, and the command line that does the same; `sendable` says whether it can be merged to the Hub."""
     start, hub, download = st.columns(3)
     asked = start.button(
         "Start merge",
@@ -124,8 +124,8 @@ def show_start(text: str, recipe: Recipe | None, wishes: Wishes, good: bool) -> 
         on_click="ignore",
     )
     with hub:
-        to_hub_button(good)
-    show_to_hub(text, recipe, wishes, good)
+        to_hub_button(sendable)
+    show_to_hub(text, recipe, wishes, sendable)
     if asked:
         submit(text, wishes, wishes.options())
     boxes.command("run", "recipe.yaml", wishes.out or "OUT", *wishes.options())

@@ -36,7 +36,8 @@ def page() -> None:
         judged = st.container()
         wishes = ask_wishes(any(map(remote.is_remote, sources)))
         finding = _finding(reading, wishes)
-        show_start(reading.text, reading.recipe, wishes, finding.good)
+        sendable = finding.good or finding.lacks_room
+        show_start(reading.text, reading.recipe, wishes, finding.good, sendable)
         with judged:
             preflight.show_verdict(finding, _pace(reading, finding), wishes.fetch)
             remote.ask_again()
