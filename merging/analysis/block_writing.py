@@ -10,6 +10,7 @@ from typing import TypeAlias
 from merging.analysis.block_text import PLAIN, read_block_weights
 from merging.analysis.blocks import PARTS, Block, BlockWeights, Part, depth_of, stack_word
 from merging.analysis.curves import Curve, named_curve, shortest_list
+from merging.analysis.regions import stretches
 
 Weighed: TypeAlias = tuple[Block, float | None]
 Key: TypeAlias = tuple[str, Part]
@@ -120,14 +121,8 @@ def _exceptions(weights: BlockWeights, reached: Mapping[str, float | None]) -> I
 
 def _ranges(layers: Sequence[int]) -> Iterator[str]:
     """Layers in ascending order as ranges: 0-2 5."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    for run in runs:
-        yield f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0])
+    for first, last in stretches(layers):
+        yield f"{first}-{last}" if first < last else str(first)
 
 
 def _number(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import NamedTuple
 
@@ -90,6 +90,21 @@ class Cells:
     def count(self, stack: str) -> int:
         """Number of layers of a stack."""
         return self._layers.get(stack, 0)
+
+
+def stretches(layers: Iterable[int]) -> list[tuple[int, int]]:
+    """First and last of every run of consecutive layers; they come in ascending order.
+
+    >>> stretches([0, 1, 2, 5])
+    [(0, 2), (5, 5)]
+    """
+    found: list[tuple[int, int]] = []
+    for layer in layers:
+        if found and layer == found[-1][1] + 1:
+            found[-1] = (found[-1][0], layer)
+        else:
+            found.append((layer, layer))
+    return found
 
 
 def spelled(first: int, last: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from merging.analysis.regions import spelled
+from merging.analysis.regions import spelled, stretches
 
 MOST_NAMES = 3
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -36,10 +36,4 @@ def changed_layers(stack: str, changed: Mapping[int, bool]) -> str:
     chosen = sorted(layer for layer, moved in changed.items() if moved)
     if not chosen:
         return f"tensors outside the {stack} layers".replace("  ", " ")
-    runs: list[list[int]] = []
-    for layer in chosen:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return f"{stack} ".lstrip() + joined([spelled(run[0], run[-1]) for run in runs])
+    return f"{stack} ".lstrip() + joined([spelled(first, last) for first, last in stretches(chosen)])

@@ -11,11 +11,14 @@ import random
 import shutil
 import signal
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from merging.checkpoint.tensors import MemoryCheckpoint
+from merging.engine.events import Event
 from merging.engine.run import run
 from merging.planning.plan import Plan
 from tests.engine.plans import models, plan_of
@@ -32,11 +35,8 @@ def plan_to_kill() -> Plan:
     return Plan(plan.recipe, plan.models, plan.jobs, {"model_type": "none"}, None, shard_bytes=20_000)
 
 
-def victim(plan: Plan, out: Path, way: str, deadly: int | None, counter: Path | None = None) -> None:
-    """Run the merge in a fork; die by SIGKILL at step `deadly`, or write down how many steps there were.
-
-    `way` is "local", or how the weights go to a shelf beside the output folder: "streamed" or "shards".
-    """
+def victim(events: Callable[[], Iterable[object]], deadly: int | None, counter: Path | None = None) -> None:
+    """Go through the events of a run in a fork; die by SIGKILL at step `deadly`, or write down how many there were."""
     child = os.fork()
     if child:
         os.waitpid(child, 0)
@@ -60,13 +60,18 @@ def victim(plan: Plan, out: Path, way: str, deadly: int | None, counter: Path | 
     sys.addaudithook(count)
     code = 1
     with contextlib.suppress(BaseException):
-        shelf = KeptShelf(streams=way == "streamed", folder=shelf_of(out))
-        for _ in run(plan, out, workers=2, block=512, deliver=None if way == "local" else shelf):
+        for _ in events():
             pass
         code = 0
     if counter is not None:
         counter.write_text(str(steps))
     os._exit(code)
+
+
+def merge_events(plan: Plan, out: Path, way: str) -> Iterator[Event]:
+    """The merge; `way` is "local", or how the weights go to a shelf beside the output: "streamed" or "shards"."""
+    shelf = KeptShelf(streams=way == "streamed", folder=shelf_of(out))
+    return run(plan, out, workers=2, block=512, deliver=None if way == "local" else shelf)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -97,7 +102,7 @@ def outcome(out: Path, way: str) -> dict[str, bytes]:
 def main(folder: Path, seed: int, count: int, way: str = "local") -> None:
     """Print one line per kill point whose resumed output is not byte for byte the uninterrupted one."""
     plan = plan_to_kill()
-    victim(plan, folder / "whole", way, None, folder / "steps")
+    victim(partial(merge_events, plan, folder / "whole", way), None, folder / "steps")
     expected = outcome(folder / "whole", way)
     assert "merging.json" in expected, "the uninterrupted merge did not end"
     steps = int((folder / "steps").read_text())
@@ -105,10 +110,11 @@ def main(folder: Path, seed: int, count: int, way: str = "local") -> None:
     for attempt in range(count):
         out = folder / f"out{attempt}"
         point = choose.randrange(1, steps + 1)
-        victim(plan, out, way, point)
+        attempted = partial(merge_events, plan, out, way)
+        victim(attempted, point)
         if choose.random() < 0.3:
-            victim(plan, out, way, choose.randrange(1, steps + 1))
-        victim(plan, out, way, None)
+            victim(attempted, choose.randrange(1, steps + 1))
+        victim(attempted, None)
         found = outcome(out, way)
         if found != expected:
             sys.stdout.write(f"kill point {point} of {steps}: {sorted(found)} not {sorted(expected)}\n")
