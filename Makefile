@@ -21,8 +21,10 @@ $(STAMP): pyproject.toml constraints.txt
 run: install
 	$(BIN)/merging demo
 
+# Every process takes its share of the files in their order, so that two browsers are rarely started for one file; more
+# than four would want more memory than they save time.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: install
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ from benchmarks.streaming import save
 from merging.algebra.spectra import polar, svd, top_singular
 from merging.methods.opcm import opcm
 
-SHAPES = ((384, 1536), (768, 768), (768, 3072), (2048, 2048))
+SHAPES = ((384, 1536), (768, 768), (768, 3072), (2048, 2048), (5632, 2048))
 REPEATS = 2
 SHARE = 0.5
 

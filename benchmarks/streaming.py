@@ -142,19 +142,22 @@ def compare(options: argparse.Namespace) -> Path:
         "models": options.models,
         **circumstances(),
         "interpreter": asdict(idle),
-        "rows": bench.rows() + _earlier(options),
+        "rows": bench.rows(),
     }
+    if options.peer_from:
+        result["rows"] += peer_rows(json.loads(options.peer_from.read_text()), result, options.recipes)
     return save(result, f"streaming-{options.size}")
 
 
-def _earlier(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The peer's rows of an earlier result of the same family, where asked for; making them takes long."""
-    if not options.peer_from:
-        return []
-    result = json.loads(options.peer_from.read_text())
-    if (result["size"], result["models"]) != (options.size, options.models):
-        raise SystemExit(f"{options.peer_from} is about {result['size']} with {result['models']} fine-tunes")
-    return [row for row in result["rows"] if row["tool"] == "mergekit" and row["recipe"] in options.recipes]
+def peer_rows(earlier: dict[str, Any], result: dict[str, Any], recipes: Sequence[str]) -> list[dict[str, Any]]:
+    """mergekit's rows of an earlier result of the same family on the same machine; making them takes long.
+
+    Raises SystemExit where the two cannot stand side by side.
+    """
+    for what in ("size", "models", "machine"):
+        if earlier[what] != result[what]:
+            raise SystemExit(f"mergekit's rows are of another {what}: {earlier[what]}, not {result[what]}")
+    return [row for row in earlier["rows"] if row["tool"] == "mergekit" and row["recipe"] in recipes]
 
 
 def describe(recipe: str, tool: str, cost: Cost, idle: Cost) -> str:

@@ -1,4 +1,4 @@
-"""Projections, means weighted by Gram matrices, and descent on matrices; all in float64."""
+"""Projections, means weighted by Gram matrices, and descent on matrices; in float64 unless it says otherwise."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def remove_directions(
 
     removed = sum_{i, j <= leading} u_i (u_i' x v_j) v_j'  +  sum_{i > leading} u_i (u_i' x v_i) v_i'
 
-    Directions with s_i <= 1e-6 s_1 are those of no matrix and nothing is removed along them.
+    Directions with s_i <= 1e-6 s_1 are those of no matrix and nothing is removed along them. Products are taken in the
+    dtype of x: nothing here is divided by a small s_i, so that their rounding stays that of x.
 
     >>> remove_directions(torch.ones(2, 2), torch.eye(2), torch.tensor([2.0, 1.0]), torch.eye(2), 0)
     tensor([[0., 1.],
-            [1., 0.]], dtype=torch.float64)
+            [1., 0.]])
     """
-    x = x.double()
     real = int((s > NUMERICAL_RANK * s[:1]).sum())
     leading = min(leading, real)
-    u, vt = u[:, :real].double(), vt[:real].double()
+    u, vt = u[:, :real].to(x), vt[:real].to(x)
     seen = u.T @ x
     block = seen[:leading] @ vt[:leading].T @ vt[:leading]
     along = (seen[leading:] * vt[leading:]).sum(1, keepdim=True) * vt[leading:]

@@ -96,4 +96,4 @@ def opcm(
     if state is None:
         return x * earlier_scale if earlier else x.clone()
     u, s, vt = svd(state)
-    return state + remove_directions(x, u, s, vt, leading_rank(s, projection)).to(state)
+    return state + remove_directions(x, u, s, vt, leading_rank(s, projection))

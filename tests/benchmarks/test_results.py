@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import compare, tables
+from benchmarks import compare, streaming, tables
 
 
 def cost(seconds: float, peak_mib: float) -> dict[str, float]:
@@ -55,6 +55,15 @@ def test_a_regression_ends_the_command_with_1(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(SystemExit) as ended:
         compare.main()
     assert ended.value.code == 1
+
+
+def test_the_peers_rows_of_an_earlier_result_are_taken_from_the_same_machine_only() -> None:
+    earlier, later = result(12.0, 300), result(10.0, 300)
+    assert streaming.peer_rows(earlier, later, ["ties"]) == [earlier["rows"][2]]
+    assert streaming.peer_rows(earlier, later, ["linear"]) == []
+    elsewhere = {**earlier, "machine": {**earlier["machine"], "processor": "another processor"}}
+    with pytest.raises(SystemExit, match="of another machine"):
+        streaming.peer_rows(elsewhere, later, ["ties"])
 
 
 def test_the_table_is_computed_from_the_figures() -> None:
