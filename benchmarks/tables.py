@@ -8,25 +8,47 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ROOT
 
 RESULTS = Path(__file__).parent / "results"
-BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 MIB = 2**20
 
 
-def newest(benchmark: str, size: str | None = None) -> dict[str, Any] | None:
+def newest(benchmark: str, size: str | None = None, folder: Path = RESULTS) -> dict[str, Any] | None:
     """The latest result file of a benchmark; of the largest family where no size is given."""
-    found = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
+    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
     found = [result for result in found if result["benchmark"] == benchmark and size in (None, result.get("size"))]
     return max(found, key=lambda result: (_billions(result.get("size")), result["date"]), default=None)
 
 
 def _billions(size: str | None) -> float:
     return float(size.removesuffix("B")) if size else 0.0
+
+
+def made_by(result: Mapping[str, Any]) -> str:
+    """Machine, day and commit of a result, as a sentence."""
+    machine = result["machine"]
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, torch {result['torch']}, "
+        f"{result['date'][:10]}, commit {result['commit'][:10]}{' with changes' if result['changed_files'] else ''}."
+    )
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Replace what stands between a page's lines `<!-- name:begin -->` and `<!-- name:end -->`.
+
+    Raises SystemExit where the page has no such lines.
+    """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    held = page.read_text() if page.exists() else ""
+    if begin not in held or end not in held:
+        raise SystemExit(f"{page.name} needs the lines {begin} and {end}")
+    before, after = held.split(begin)[0], held.split(end, 1)[1]
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def streaming_table(result: dict[str, Any]) -> str:
@@ -66,7 +88,7 @@ def _cpu(cost: dict[str, float]) -> float:
 
 
 def _footnote(result: dict[str, Any]) -> str:
-    machine, idle = result["machine"], result["interpreter"]
+    idle = result["interpreter"]
     days = sorted(
         {row["date"][:10] for row in result["rows"] if row["tool"] == "mergekit" and "date" in row}
         - {result["date"][:10]}
@@ -77,8 +99,7 @@ def _footnote(result: dict[str, Any]) -> str:
         "The floor reads the recipe's inputs once, copies one output and waits for the disk, as we do.",
         f"Peaks are beyond an interpreter that has imported torch ({idle['peak_bytes'] / MIB:.0f} MiB).",
         f"The machine was shared with other work (load average {result['load_average']:.1f} at the end).",
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, torch {result['torch']},",
-        f"{result['date'][:10]}, commit {result['commit'][:10]}{' with changes' if result['changed_files'] else ''}.",
+        made_by(result),
         *([f"mergekit was measured on {' and '.join(days)}, on the same machine and inputs."] if days else []),
     ]
     return " ".join(sentences)
@@ -112,15 +133,8 @@ def tables() -> str:
 
 
 def write_tables(readme: Path = ROOT / "README.md") -> None:
-    """Replace what stands between the markers.
-
-    Raises SystemExit where the README has no markers.
-    """
-    text = readme.read_text()
-    if BEGIN not in text or END not in text:
-        raise SystemExit(f"{readme.name} needs the lines {BEGIN} and {END}")
-    before, after = text.split(BEGIN)[0], text.split(END, 1)[1]
-    readme.write_text(f"{before}{BEGIN}\n{tables()}\n{END}{after}")
+    """Put them into the README. Raises SystemExit where it has no markers."""
+    put(readme, "benchmark", tables())
 
 
 def main() -> None:

@@ -31,12 +31,16 @@ PARTS: tuple[Part, ...] = ("val", "test")
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is spent: examples of each task (None: all), seconds of merging in a method's search, its rounds."""
+    """How much is spent: examples of each task (None: all), seconds of merging in a method's search, its rounds.
+
+    `bfloat16` is the precision of the scored encoder's products.
+    """
 
     validation: int | None = 250
     test: int | None = None
     budget_seconds: float = 600.0
     rounds: int = 2
+    bfloat16: bool = False
 
     def count(self, part: Part) -> int | None:
         """Examples of each task in a part."""
@@ -217,7 +221,9 @@ class Bench:
     ) -> Scores:
         """Scores of weights, which are made only if these were not scored before."""
         examples = {task: self.texts.digest(task, part) for task in tasks}
-        key = {"scored": digest, "part": part, "count": self.effort.count(part), "examples": examples}
+        key: dict[str, Any] = {"scored": digest, "part": part, "count": self.effort.count(part), "examples": examples}
+        if self.effort.bfloat16:
+            key["products"] = "bfloat16"
         record = self.records.get(key)
         if record is None:
             judge, given = self.judge(part, tasks), tensors()
@@ -230,7 +236,8 @@ class Bench:
         """The judge of these tasks' examples."""
         if (part, tasks) not in self._judges:
             splits = {task: self.texts.split(task, part).first(self.effort.count(part)) for task in tasks}
-            self._judges[part, tasks] = Judge(self.encoder, {task: self.heads[task] for task in tasks}, splits)
+            heads = {task: self.heads[task] for task in tasks}
+            self._judges[part, tasks] = Judge(self.encoder, heads, splits, self.effort.bfloat16)
         return self._judges[part, tasks]
 
 

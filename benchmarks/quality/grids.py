@@ -58,12 +58,14 @@ class Settings:
 
     `complete` is false where a parameter has no default and the table none either: then there is no default to report.
     `read_off` is the parameter, if there is one, that says which task's model is made of what was merged, from 1 on.
+    `scale` is the one among the grids that wants another value beside another value of any other.
     """
 
     start: Mapping[str, Any] = field(default_factory=dict)
     grids: Mapping[str, Grid] = field(default_factory=dict)
     complete: bool = True
     read_off: str | None = None
+    scale: str | None = None
 
 
 def settings_of(method: Any, table: Mapping[str, Any]) -> Settings:
@@ -78,7 +80,8 @@ def settings_of(method: Any, table: Mapping[str, Any]) -> Settings:
     missing = [name for name, knob in knobs.items() if knob.default is REQUIRED and name not in start]
     grids |= {name: _fallback(knobs[name].kind) for name in missing if name not in grids}
     start |= {name: grids[name].start[0] for name in missing}
-    return Settings(start, grids, not missing, own.get("read_off"))
+    scale = table.get("scale")
+    return Settings(start, grids, not missing, own.get("read_off"), scale if scale in grids else None)
 
 
 def _grid(told: Mapping[str, Any], knob: Any) -> Grid:

@@ -15,10 +15,15 @@ BATCH_TOKENS = 2048
 
 
 class Judge:
-    """Accuracy on every given split. Examples of equal length share batches, whatever their task."""
+    """Accuracy on every given split. Examples of equal length share batches, whatever their task.
 
-    def __init__(self, encoder: Encoder, heads: Mapping[str, Tensor], splits: Mapping[str, Split]):
-        self.encoder, self.heads, self.splits = encoder, heads, splits
+    `bfloat16` is the precision of the encoder's products; states, embeddings and logits stay in float32.
+    """
+
+    def __init__(
+        self, encoder: Encoder, heads: Mapping[str, Tensor], splits: Mapping[str, Split], bfloat16: bool = False
+    ):
+        self.encoder, self.heads, self.splits, self.bfloat16 = encoder, heads, splits, bfloat16
         rows = [row for split in splits.values() for row in split.rows]
         by_length: dict[int, list[int]] = {}
         for position, row in enumerate(rows):
@@ -36,8 +41,9 @@ class Judge:
         self.encoder.eval()
         with torch.inference_mode():
             found = torch.empty(self._count, self.encoder.config.hidden_size)
-            for positions, ids in self._batches:
-                found[positions] = embed(self.encoder, ids)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+                for positions, ids in self._batches:
+                    found[positions] = embed(self.encoder, ids).float()
             parts = found.split([len(split) for split in self.splits.values()])
             pairs = zip(self.splits.items(), parts, strict=True)
             return {name: _right(part @ self.heads[name].T, split.labels) for (name, split), part in pairs}

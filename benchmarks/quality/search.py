@@ -1,4 +1,4 @@
-"""The best setting of a method by the validation splits: one parameter after the other, over its grid."""
+"""The best setting of a method by the validation splits: one parameter after the other, the scale beside each."""
 
 from __future__ import annotations
 
@@ -76,12 +76,28 @@ class Search:
             if len(tried) == 2 and before and trial and trial.digest == before.digest:
                 # Another value made the same weights: the parameter has no effect here.
                 return
+            self._rescale(name, value, trial)
         while all(map(is_number, tried)):
             value = grid.beyond(tried, self._value(name))
             if value is None or self.is_spent:
                 return
             tried.append(value)
-            self._improve({**self.best, name: value})
+            self._rescale(name, value, self._improve({**self.best, name: value}))
+
+    def _rescale(self, name: str, value: Any, trial: Trial | None) -> None:
+        """Move the scale beside a new value of another parameter, downwards or else upwards, while that is better."""
+        scale = self.settings.scale
+        if scale is None or scale == name or trial is None:
+            return
+        for is_onward in (float.__lt__, float.__gt__):
+            at, found, moved = float(self._value(scale)), trial, False
+            while beside := [each for each in self.settings.grids[scale].beside(at) if is_onward(float(each), at)]:
+                further = self._improve({**self.best, name: value, scale: beside[0]})
+                if further is None or further.mean <= found.mean:
+                    break
+                at, found, moved = float(beside[0]), further, True
+            if moved:
+                return
 
     def _climb(self, name: str, grid: Grid) -> None:
         """Move one parameter to a value beside it, as long as that is better."""

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ROOT
 from benchmarks.quality.judge import mean
-from benchmarks.streaming import RESULTS
+from benchmarks.tables import MIB, RESULTS, made_by, newest, put
 
 PAGE = ROOT / "docs" / "quality.md"
-BEGIN, END = "<!-- quality:begin -->", "<!-- quality:end -->"
-MIB = 2**20
 HEAD = (
     "| method | at the paper's default | mean | norm | at its best setting | mean | norm | seconds | peak MiB |",
     "|---|---|---|---|---|---|---|---|---|",
 )
-
-
-def newest(folder: Path = RESULTS) -> dict[str, Any]:
-    """The latest result.
-
-    Raises SystemExit where there is none.
-    """
-    found = [json.loads(path.read_text()) for path in folder.glob("quality-*.json")]
-    if not found:
-        raise SystemExit(f"{folder} holds no quality-*.json; python -m benchmarks.quality --data … makes one")
-    return max(found, key=lambda result: str(result["date"]))
 
 
 def tables(result: Mapping[str, Any]) -> str:
@@ -99,7 +85,7 @@ def _each_task(result: Mapping[str, Any], measured: list[dict[str, Any]]) -> str
 
 
 def _footnote(result: Mapping[str, Any]) -> str:
-    machine, training = result["machine"], result["training"]
+    training = result["training"]
     validation, test = (_counts(result["examples"][part]) for part in ("val", "test"))
     trials = sum(row.get("tried", 0) for row in result["rows"])
     sentences = [
@@ -108,11 +94,11 @@ def _footnote(result: Mapping[str, Any]) -> str:
         f"trained nor merged, which leaves {result['merged_entries'] / 1e6:.1f} M entries. Every method merges all",
         f"fine-tunes, in the order of the columns. Settings are chosen on {validation} validation examples a task, one",
         f"parameter after the other, {trials} merges in all; accuracy is on {test} test examples.",
+        *(["The scored encoder multiplies in bfloat16."] if result["effort"]["bfloat16"] else []),
         "*norm*: mean of accuracy divided by the fine-tuned model's. *edge*: the best value is the last of its grid.",
         f"What a method is *given* beside the models is over {result['statistics_examples']} training examples a task.",
         "Seconds and peak are of the merge at the best setting: models in memory, peak beyond them, with the output.",
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, torch {result['torch']},",
-        f"{result['date'][:10]}, commit {result['commit'][:10]}{' with changes' if result['changed_files'] else ''}.",
+        made_by(result),
     ]
     return " ".join(sentences)
 
@@ -123,12 +109,8 @@ def _counts(examples: Mapping[str, int]) -> str:
 
 
 def write_tables(page: Path = PAGE, folder: Path = RESULTS) -> None:
-    """Replace what stands between the markers.
-
-    Raises SystemExit where the page has none.
-    """
-    text = page.read_text() if page.exists() else ""
-    if BEGIN not in text or END not in text:
-        raise SystemExit(f"{page.name} needs the lines {BEGIN} and {END}")
-    before, after = text.split(BEGIN)[0], text.split(END, 1)[1]
-    page.write_text(f"{before}{BEGIN}\n{tables(newest(folder))}\n{END}{after}")
+    """Put them into the page. Raises SystemExit where there is no result or the page has no markers."""
+    result = newest("quality", folder=folder)
+    if result is None:
+        raise SystemExit(f"{folder} holds no result; python -m benchmarks.quality --data … makes one")
+    put(page, "quality", tables(result))

@@ -18,7 +18,9 @@ from benchmarks.quality.records import Records
 from benchmarks.quality.search import Search, Trial
 
 
-def search(mean: Callable[..., float | None], grids: Mapping[str, Grid], **options: Any) -> Search:
+def search(
+    mean: Callable[..., float | None], grids: Mapping[str, Grid], scale: str | None = None, **options: Any
+) -> Search:
     """A search run to its end over a score that is a function of the settings."""
 
     def attempt(values: Mapping[str, Any]) -> Trial | None:
@@ -26,7 +28,7 @@ def search(mean: Callable[..., float | None], grids: Mapping[str, Grid], **optio
         return None if score is None else Trial(score, str(score), 1.0)
 
     defaults = dict.fromkeys(grids, 1.0)
-    found = Search(attempt, Settings(grids=grids), defaults, **options)
+    found = Search(attempt, Settings(grids=grids, scale=scale), defaults, **options)
     found.run()
     return found
 
@@ -69,6 +71,17 @@ def test_a_second_round_looks_only_beside_the_best() -> None:
     once, twice = (search(lambda scale, density: -abs(scale - 1) - density, grids, rounds=n) for n in (1, 2))
     added = [dict(key) for key in twice.seen if key not in once.seen]
     assert added == [{"density": 0.5, "scale": 0.5}, {"density": 0.5, "scale": 1.5}]
+
+
+def test_the_scale_moves_along_with_another_parameter() -> None:
+    """On a ridge that runs across both, where neither parameter alone leads upwards."""
+    grids = {"scale": SCALE, "density": Grid((0.5, 1.0), further=(2.0,))}
+
+    def ridge(scale: float, density: float) -> float:
+        return -10 * abs(scale * density - 1) - density
+
+    assert search(ridge, grids).best == {}
+    assert search(ridge, grids, scale="scale").best == {"scale": 2.0, "density": 0.5}
 
 
 def test_equal_weights_for_another_value_end_the_trials_of_a_parameter() -> None:
@@ -201,6 +214,7 @@ def result() -> dict[str, Any]:
     facts = {"date": "2026-01-02T03:04:05+00:00", "commit": "0123456789abcdef", "changed_files": 0, "torch": "2.13.0"}
     facts |= {"examples": {"val": {"one": 250, "two": 250}, "test": {"one": 500, "two": 1000}}, "longest": 48}
     facts |= {"training": {"rate": 1e-4, "epochs": 3, "batch": 32}, "merged_entries": 10_600_000, "encoder": "a model"}
+    facts |= {"effort": {"bfloat16": False}}
     facts |= {"statistics_examples": 256}
     return {"benchmark": "quality", "machine": machine, "references": references, "rows": rows, **facts}
 
@@ -242,9 +256,10 @@ def test_only_what_stands_between_the_markers_of_the_page_is_replaced(tmp_path: 
     (tmp_path / "quality-old.json").write_text(json.dumps({**result(), "date": "2025", "rows": []}))
     (tmp_path / "quality-new.json").write_text(json.dumps(result()))
     page = tmp_path / "quality.md"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    page.write_text("before\n<!-- quality:begin -->\nold\n<!-- quality:end -->\nafter\n")
     table.write_tables(page, tmp_path)
-    assert page.read_text() == f"before\n{table.BEGIN}\n{table.tables(result())}\n{table.END}\nafter\n"
+    between = table.tables(result())
+    assert page.read_text() == f"before\n<!-- quality:begin -->\n{between}\n<!-- quality:end -->\nafter\n"
     page.write_text("no markers")
     with pytest.raises(SystemExit, match="needs the lines"):
         table.write_tables(page, tmp_path)

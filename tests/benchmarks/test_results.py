@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import compare, streaming, tables
+from benchmarks import compare, costs, streaming, tables
+from benchmarks.quality import table as quality
 
 
 def cost(seconds: float, peak_mib: float) -> dict[str, float]:
@@ -75,9 +77,48 @@ def test_the_table_is_computed_from_the_figures() -> None:
 
 
 def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path) -> None:
+    begin, end = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
+    readme.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     tables.write_tables(readme)
     written = readme.read_text()
-    assert written.startswith(f"before\n{tables.BEGIN}\n") and written.endswith(f"{tables.END}\nafter\n")
+    assert written.startswith(f"before\n{begin}\n") and written.endswith(f"{end}\nafter\n")
     assert "old" not in written
+
+
+def test_figures_of_costs_are_those_of_the_newest_results(tmp_path: Path) -> None:
+    row = {"method": "ties", "models": 3, "reach": "row", "readings": 3, "peak_bytes": 3 * 2**20, "merge": 4.0}
+    row |= {"rounds": {"first": 1.5, "second": 0.5}, "nanoseconds_per_entry": 6.0}
+    rows = [row, {**row, "method": "linear", "peak_bytes": None, "nanoseconds_per_entry": 0.5}]
+    pair = {"what": "polar factor", "shape": [2, 3], "ours": 0.5, "plain": 1.0, "apart": 2e-6}
+    facts = {key: value for key, value in result(1.0, 1).items() if key not in ("rows", "benchmark", "size")}
+    page = tmp_path / "costs.md"
+    page.write_text("".join(f"<!-- {name}:begin -->\nold\n<!-- {name}:end -->\n" for name in ("methods", "spectral")))
+    with pytest.raises(SystemExit, match="no result yet"):
+        costs.write_tables(page, tmp_path)
+    for name, kept in (("methods", {"side": 8, "rows": rows}), ("spectral", {"rows": [pair]})):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"benchmark": name, **facts, **kept}))
+    costs.write_tables(page, tmp_path)
+    text = page.read_text()
+    assert "old" not in text
+    assert "| ties | 3 | rows | 3 | 2.0 | 4.0 | 6.0 | 3 |" in text
+    assert text.index("| linear | 3 | rows | 3 | 2.0 | 4.0 | 0.5 | – |") < text.index("| ties |")
+    assert "| polar factor | 2 × 3 | 0.500 | 1.000 | 2.0 | 2e-06 |" in text
+
+
+@pytest.mark.parametrize(
+    ("page", "write"),
+    [
+        (tables.ROOT / "README.md", tables.write_tables),
+        (costs.PAGE, costs.write_tables),
+        (quality.PAGE, quality.write_tables),
+    ],
+    ids=["readme", "costs", "quality"],
+)
+def test_the_tables_of_the_documents_are_those_of_the_kept_results(
+    page: Path, write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    again = tmp_path / page.name
+    again.write_text(page.read_text())
+    write(again)
+    assert again.read_text() == page.read_text()
