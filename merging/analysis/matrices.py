@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Literal, TypeAlias
 
 from merging.analysis.diagnose import Model, Watch, open_inputs, plan_together
@@ -15,8 +14,8 @@ from merging.engine.pools import Pool, Task, Work
 from merging.errors import OutputError
 from merging.families.family import recognise
 from merging.lazy import Float, Tensor, torch
-from merging.methods.application import by_matrix
 from merging.methods.declare import is_matrix
+from merging.methods.layout import by_matrix
 from merging.planning.build import GiB
 from merging.planning.choose import usual_workers
 from merging.planning.plan import Job, Plan
@@ -113,7 +112,9 @@ def planned_together(models: Sequence[Model], base: Model, fit: Fit | None = Non
 
 def _wanted(jobs: Sequence[Job], largest: int | None) -> list[Job]:
     """Matrices in the order of the jobs; of many those with the most entries, the first of equal ones."""
-    found = [job for job in jobs if job.rule == "merge" and job.counted and is_matrix(job.spec.shape, job.role)]
+    found = [
+        job for job in jobs if job.rule == "merge" and job.counted and is_matrix(job.spec.shape, job.role, job.layout)
+    ]
     if largest is None:
         return found
     kept = sorted(range(len(found)), key=lambda i: -found[i].spec.entries)[:largest]
@@ -121,7 +122,7 @@ def _wanted(jobs: Sequence[Job], largest: int | None) -> list[Job]:
 
 
 def _nbytes(job: Job, planned: Plan, scratch: Callable[[int, int, int], int]) -> int:
-    rows, columns = job.spec.shape[0], prod(job.spec.shape[1:])
+    rows, columns = job.layout.sides(job.spec.shape)
     stored = sum(planned.models[each.model].specs[each.name].nbytes for each in job.sources)
     return stored + scratch(rows, columns, len(job.operands))
 
@@ -148,7 +149,7 @@ def _work(
             return torch.empty(0, 0)
 
         stored = [models[each.model].read(each.name) for each in job.sources]
-        by_matrix(measured, job.spec.shape, job.role, *stored)
+        by_matrix(measured, job.spec.shape, job.layout, *stored)
         return rows
 
     (found,) = yield [Task(decompose, nbytes)]
@@ -156,12 +157,12 @@ def _work(
 
 
 def _parts(job: Job, stack: str) -> Iterator[Named]:
-    """The matrices of a tensor in order: one, or three of a fused query-key-value projection."""
-    rows, columns = job.spec.shape[0], prod(job.spec.shape[1:])
-    fused = job.role.endswith("query_key_value") and 3 * min(rows, columns) == max(rows, columns)
-    for part in range(1, 4) if fused else [0]:
-        role = f"{job.role}.{part}" if part else job.role or job.spec.name.rpartition(f".{job.layer}.")[2]
-        yield Named(job.spec.name, stack, job.layer, role, rows * columns // (3 if fused else 1))
+    """The matrices of a tensor in order: one, or several that are numbered."""
+    labels = job.layout.labels(job.spec.shape)
+    named = job.role or job.spec.name.rpartition(f".{job.layer}.")[2]
+    for label in labels:
+        role = f"{named}.{label}" if label else named
+        yield Named(job.spec.name, stack, job.layer, role, job.spec.entries // len(labels))
 
 
 def task_vector(

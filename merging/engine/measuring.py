@@ -27,7 +27,7 @@ class Measuring:
         self.job = job
         self.method: Method = find_method(job.method)
         self.needs = self.method.needs
-        self.reach = self.method.reach(job.spec.shape, job.role)
+        self.reach = self.method.reach(job.spec.shape, job.role, job.layout)
         self.cuts = Cuts(self.reach, job.spec.shape, run.block, run.device)
         models, axes = len(job.operands), axes_of(self.reach, job.spec.shape)
         self.use = Application(

@@ -24,12 +24,8 @@ from merging.engine.measuring import Measuring
 from merging.engine.operands import load_companions, load_stack
 from merging.engine.pools import Task, Work
 from merging.lazy import Tensor, torch
-from merging.methods.application import (
-    BLOCK,
-    anchor_scale,
-    by_matrix,
-    padded,
-)
+from merging.methods.application import BLOCK, anchor_scale, padded
+from merging.methods.layout import by_matrix
 from merging.planning.choose import FLOAT32_BYTES, choose
 from merging.planning.plan import Job
 
@@ -156,7 +152,7 @@ class MergeWork(Measuring):
         beside = load_companions(self.run, self.job, a, b, room, lane, whole=whole)
         if self.reach == "matrix":
             merge = partial(self.use.merge, measured=measured, start=a, companions=beside)
-            merged = by_matrix(merge, self.job.spec.shape, self.job.role, x)
+            merged = by_matrix(merge, self.job.spec.shape, self.job.layout, x)
         else:
             merged = self.use.merge(x.view(-1, *shape), measured, a, beside).reshape(room)
         for i in range(len(x)):
@@ -183,7 +179,7 @@ class MergeWork(Measuring):
             account.same[i] = False
             fold = partial(self.use.fold, position=i, measured=measured, start=a)
             if self.reach == "matrix":
-                state = by_matrix(fold, self.job.spec.shape, self.job.role, state, x.clone())
+                state = by_matrix(fold, self.job.spec.shape, self.job.layout, state, x.clone())
             else:
                 state = fold(state, x.view(shape).clone())
         assert state is not None

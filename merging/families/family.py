@@ -5,7 +5,9 @@ The facts come from the family's file. For names that no file knows, in known fa
 layer   Names are grouped by what stands before their first number that takes at least two values. A group is a stack
         of layers when it has at least a quarter as many names as the largest; the number is the layer.
 part    A tensor outside the layers stands before them when its name speaks of embeddings and of no head, else after.
-role    Unknown, "", unless it is one of the buffers that frameworks save beside weights.
+role    Unknown, "", but for the buffers that frameworks save beside weights, and for tables of words, places and
+        classes: embeddings, output heads and classifiers outside the layers, relative positions inside.
+layout  Where a part of the name is "experts", a tensor of three axes holds one matrix for each.
 """
 
 from __future__ import annotations
@@ -22,18 +24,27 @@ GENERIC = "generic"
 SMALLEST_STACK = 0.25
 EARLY_WORDS = ("embed", "wte", "wpe", "patch", "cls_token", "class_token", "mask_token", "conv_in", "stem", "shared")
 LATE_WORDS = ("embed_out", "unembed", "head")
+CLASS_WORDS = (*LATE_WORDS, "classifier", "decoder.weight", "score.weight", "output.weight", "qa_outputs")
+POSITION_WORDS = ("position", "wpe", "rel_pos")
+# Parts of heads and embeddings that are maps or vectors, and no tables.
+NO_TABLES = (".bias", "norm", "dense", "project")
 BUFFERS = (".rotary_emb.inv_freq", "position_ids", ".attn.masked_bias", ".attention.masked_bias")
 COUNT_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_decoder_layers", "encoder_layers", "depth")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor stands. `layer` counts within `stack`, whose name is "" where there is only one."""
+    """Where a tensor stands. `layer` counts within `stack`, whose name is "" where there is only one.
+
+    `layout` says in words how its entries are linear maps: "each" for one a step of the first of three axes, "turned"
+    for (in, out), "parts=3" for several along the outputs, "heads=8" where they follow each other within a head.
+    """
 
     part: Part
     layer: int | None = None
     stack: str = ""
     role: str = ""
+    layout: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,15 +146,31 @@ class Family:
         if line is None or self._file is None:
             return None
         if line.at is None:
-            return Place(line.part, None, self._file.roots.get(name.partition(".")[0], ""), line.role), -1
-        return Place("layer", int(name.split(".")[line.at]), line.stack, line.role), line.at
+            stack = self._file.roots.get(name.partition(".")[0], "")
+            return Place(line.part, None, stack, line.role, self._layout(line.role)), -1
+        layer = int(name.split(".")[line.at])
+        return Place("layer", layer, line.stack, line.role, self._layout(line.role)), line.at
+
+    def _layout(self, role: str) -> str:
+        """What the family says of a role, numbers of the config in it; nothing where the config lacks one."""
+        assert self._file
+        words = []
+        for word in self._file.layouts.get(role, "").split():
+            name, _, value = word.partition("=")
+            number = int(value) if is_number(value) else look_up(self.config, value) if value else None
+            if value and not isinstance(number, int):
+                return ""
+            words.append(f"{name}={number}" if value else name)
+        return " ".join(words)
 
     def _from_prefix(self, name: str) -> tuple[Place, int] | None:
         parts = name.split(".")
         for at, prefix in _numbered(parts):
             stack = self._survey.stacks.get(prefix)
             if stack is not None:
-                return Place("layer", int(parts[at]), stack, _generic_role(name)), at
+                return Place(
+                    "layer", int(parts[at]), stack, _role_inside(name), "each" if "experts" in parts else ""
+                ), at
         return None
 
     @cached_property
@@ -231,11 +258,24 @@ def _groups(names: Collection[str]) -> dict[str, list[int]]:
     return found
 
 
-def _generic_role(name: str) -> str:
-    return "buffer" if name.endswith(BUFFERS) else ""
+def _role_inside(name: str) -> str:
+    """Of a tensor in a layer."""
+    if name.endswith(BUFFERS):
+        return "buffer"
+    return "attention.position" if any(f"relative_{word}" in name for word in ("attention", "position")) else ""
 
 
 def _outside(name: str) -> Place:
     low = name.lower()
     early = any(word in low for word in EARLY_WORDS) and not any(word in low for word in LATE_WORDS)
-    return Place("before" if early else "after", role=_generic_role(name))
+    return Place("before" if early else "after", role=_role_outside(low, early))
+
+
+def _role_outside(low: str, early: bool) -> str:
+    if low.endswith(BUFFERS):
+        return "buffer"
+    if any(word in low for word in NO_TABLES) and "patch" not in low:
+        return ""
+    if early:
+        return "embedding.position" if any(word in low for word in POSITION_WORDS) else "embedding"
+    return "head" if any(word in low for word in CLASS_WORDS) else ""

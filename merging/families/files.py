@@ -2,7 +2,8 @@
 
 In a pattern `{i}` is the layer, or `{encoder}` where a model has several stacks of layers and names them so; any other
 name in braces is any number. A pattern that begins with the first of the file's `prefixes` is accepted with each of
-the others and with none, since files saved without a head lack the prefix.
+the others and with none, since files saved without a head lack the prefix. `layouts` says for a role how its tensors
+are linear maps, in the words of `Place.layout`; a number may be the name of the config's value.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class FamilyFile:
     always_tied: Mapping[str, str]
     lines: Mapping[str, Sequence[Line]]
     roots: Mapping[str, str] = field(default_factory=dict)
+    layouts: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, name: str) -> Line | None:
         """The line that describes a tensor."""
@@ -114,6 +116,7 @@ def read_family(name: str) -> FamilyFile:
         data.get("always_tied", {}),
         lines={},
         roots={},
+        layouts=data.get("layouts", {}),
     )
     lines: dict[str, list[Line]] = {}
     roots: dict[str, str] = {}

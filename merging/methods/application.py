@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import Any
 
 from merging.algebra.randomness import Place
@@ -182,27 +181,6 @@ class Application:
         if value is REQUIRED:
             raise ParameterError(f"{self.method.name} needs a value for {name}", fix=f"give {name}")
         return value
-
-
-def by_matrix(rule: Callable[..., Tensor], shape: Sequence[int], role: str, *operands: Tensor | None) -> Tensor:
-    """A rule of matrices applied to each matrix of a tensor; operands are (entries,), (models, entries) or None.
-
-    The first axis is kept and all others are one: a convolution's kernel is (out, in x height x width). A fused
-    query-key-value projection, one side three times the other, is three matrices.
-
-    >>> by_matrix(lambda x: x.sum(0), (2, 3), "", torch.ones(4, 6)).shape
-    torch.Size([6])
-    """
-    rows, columns = shape[0], prod(shape[1:])
-    parts, axis = 1, -2
-    if role.endswith("query_key_value") and 3 * min(rows, columns) == max(rows, columns):
-        parts, axis = 3, -2 if rows > columns else -1
-    views = [
-        [None] * parts if x is None else list(x.reshape(*x.shape[:-1], rows, columns).chunk(parts, axis))
-        for x in operands
-    ]
-    merged = [rule(*(view[part] for view in views)) for part in range(parts)]
-    return (merged[0] if parts == 1 else torch.cat(merged, axis)).reshape(-1)
 
 
 def columns_of(shape: Sequence[int]) -> int:

@@ -10,8 +10,9 @@ from typing import Any
 from merging.algebra.windows import sample_weight, sampled_ranges
 from merging.errors import ParameterError, nearest
 from merging.lazy import Float, Tensor, torch
-from merging.methods.application import MEASURING_BLOCK, Application, axes_of, blocks, by_matrix, columns_of, combine
+from merging.methods.application import MEASURING_BLOCK, Application, axes_of, blocks, columns_of, combine
 from merging.methods.declare import Method, find_method
+from merging.methods.layout import PLAIN, by_matrix
 from merging.methods.rounds import Rule, Sum, is_sampled
 
 
@@ -146,7 +147,7 @@ def merge_measured(
     elif needs.order == "sequential":
         merged = _folded(use, x, measured)
     elif use.reach == "matrix":
-        merged = by_matrix(lambda matrices: use.merge(matrices, measured, 0, companions), shape, "", flat)
+        merged = by_matrix(lambda matrices: use.merge(matrices, measured, 0, companions), shape, PLAIN, flat)
     else:
         beside = {name: each.reshape(len(x), -1) for name, each in (companions or {}).items()}
         columns = columns_of(shape)
@@ -162,7 +163,7 @@ def _folded(use: Application, x: Float[Tensor, "models *shape"], measured: Mappi
     for position, operand in enumerate(x):
         if use.reach == "matrix":
             fold = partial(use.fold, position=position, measured=measured)
-            state = by_matrix(fold, operand.shape, "", state, operand.reshape(-1))
+            state = by_matrix(fold, operand.shape, PLAIN, state, operand.reshape(-1))
         else:
             state = use.fold(state, operand if use.reach == "tensor" else operand.reshape(-1), position, measured)
     assert state is not None

@@ -10,8 +10,8 @@ span     keyword parameters only -> (models,) coefficients c; the engine compute
          sees task vectors, else the first operand.
 element  (models, *any) float32 -> (*any) float32; any cut of the entries may arrive
 row      (models, rows, columns) -> (rows, columns); whole last-axis rows, in rounds as well; one axis is one row
-matrix   (models, rows, columns) -> (rows, columns); a whole matrix (see `matrices`); `elsewhere`, a span rule with some
-         of the same parameters, is for all tensors that are none
+matrix   (models, rows, columns) -> (rows, columns); a whole matrix, outputs by inputs (see `merging.methods.layout`);
+         `elsewhere`, a span rule with some of the same parameters, is for all tensors that are none
 tensor   (models, *shape) -> (*shape); the whole tensor
 
 A sequential method is called as rule(state, x), state None at first, with one operand at a time. A keyword `measured`
@@ -30,10 +30,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from math import prod
 from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 from merging.errors import RecipeError, nearest
+from merging.methods.layout import PLAIN, Layout
 from merging.methods.parameters import REQUIRED, Kind, Parameter
 from merging.methods.rounds import Rule as Rule
 from merging.methods.rounds import is_planned, plain
@@ -85,7 +85,9 @@ class Needs:
               the tensor ("tensor") or over all merged tensors of the model ("model") and handed on as `measured`; see
               merging/methods/rounds.py for those that are special, merging/methods/ranks.py for those that find ranks
     finish    (tally, apply): tally(merged) -> tensor adds up over all tensors; apply(merged, total) is elementwise.
-    companions  names of the checkpoints of statistics that every model brings along.
+    kernels   whether kernels of convolutions are matrices for its rule.
+    companions  names of the checkpoints of statistics that every model brings along. Those of a matrix are of all maps
+              in its tensor, so that packed experts, each with inputs of its own, are no matrices then.
     continued   parameter values with which a merge of its own result and one more model is that of all models at once;
                 a tuple holds one for the result and one for the model.
     refuses   raises ParameterError for values, each within its bounds, that do not go together; it is given all of
@@ -104,6 +106,7 @@ class Needs:
     scope: Literal["tensor", "model"] = "tensor"
     finish: tuple[Rule, Rule] | None = None
     elsewhere: Rule | None = None
+    kernels: bool = True
     companions: tuple[str, ...] = ()
     instead: tuple[tuple[str, Any, str], ...] = ()
     continued: Callable[[Earlier], Mapping[str, Any]] | None = None
@@ -131,9 +134,14 @@ class Method:
     aliases: tuple[str, ...] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
-    def reach(self, shape: Sequence[int], role: str = "") -> Reach:
-        """How far an entry of a tensor of this shape and role looks."""
-        return "span" if self.needs.elsewhere and not is_matrix(shape, role) else self.needs.reach
+    def reach(self, shape: Sequence[int], role: str = "", layout: Layout = PLAIN) -> Reach:
+        """How far an entry of a tensor of this shape, role and layout looks."""
+        return "span" if self.needs.elsewhere and not self._sees(shape, role, layout) else self.needs.reach
+
+    def _sees(self, shape: Sequence[int], role: str, layout: Layout) -> bool:
+        """Whether its rule for matrices takes the tensor."""
+        is_known = not (layout.is_stacked(shape) and self.needs.companions)
+        return is_known and is_matrix(shape, role, layout) and (self.needs.kernels or not layout.is_kernel(shape))
 
     def rule(self, reach: Reach) -> Rule:
         """The function for tensors of that reach."""
@@ -229,14 +237,15 @@ def _explained(function: Callable[..., Any], name: str) -> str:
     return ""
 
 
-def is_matrix(shape: Sequence[int], role: str = "") -> bool:
-    """Whether a tensor is a linear map for spectral methods: two axes or more, neither side 1, not a table.
+def is_matrix(shape: Sequence[int], role: str = "", layout: Layout = PLAIN) -> bool:
+    """Whether a tensor is linear maps for spectral methods: two axes or more, no side of a map 1, not a table.
 
     Embeddings, relative positions, output heads and classifiers are tables of words, places or classes; those of words
     are the largest tensors of language models. What stands between the layers and a head is a map like any other.
     """
-    is_table = role.startswith("embedding") or role.endswith(".position") or role in ("head", "classifier")
-    return len(shape) > 1 and shape[0] > 1 and prod(shape[1:]) > 1 and not is_table
+    is_table = role.endswith(".position") or role.partition(".")[0] in ("embedding", "head", "classifier")
+    is_table &= not role.endswith((".projection", ".transform"))
+    return len(shape) > 1 and min(layout.sides(shape)) > 1 and not is_table
 
 
 @cache

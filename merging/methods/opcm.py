@@ -58,6 +58,7 @@ def taken_up(merge: Earlier) -> dict[str, float]:
     measure=(squared_norms,),
     finish=(squared_length, restore_mean_length),
     elsewhere=unprojected,
+    kernels=False,
     continued=taken_up,
 )
 def opcm(
@@ -75,9 +76,9 @@ def opcm(
     Y      = Y + U P V'  once all P_ii are set to 0, and all P_ij with i, j <= r
     merged = base + Y / lambda,  lambda = |Y| / n over the whole model, n = mean_i |tau_i|
 
-    Only matrices are projected; Y is the plain sum for other tensors. One scaling at the end equals one after each
-    model. r is the official code's: as many singular values as make up at most the share `projection` of their sum,
-    none at 1. Nothing is removed where s_i <= 1e-6 s_1, along arbitrary vectors of a low-rank or zero Y.
+    Only linear layers are projected; of other tensors, also of kernels, Y is the plain sum. One scaling at the end is
+    as good as one after each model. r is the official code's: as many singular values as make up at most the share
+    `projection` of their sum, none at 1. Nothing is removed where s_i <= 1e-6 s_1: those vectors are arbitrary.
 
     Use it when models arrive one by one: `merging continue` adds one to a result, the first model then, which holds
     `earlier` ones: there the size of the changes matters and equal models are not a fixed point. The order of the

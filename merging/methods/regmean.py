@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from merging.algebra.projections import divide_by_gram
 from merging.errors import ParameterError
@@ -35,7 +35,6 @@ def regmean(
     gram_inputs: Float[Tensor, "models n n"],
     weight: Importance = 1.0,
     reduction: Share = 0.9,
-    inputs: Literal["columns", "rows"] = "columns",
 ) -> Float[Tensor, "rows columns"]:
     """Least-squares fit of one linear layer to the outputs of all models on their own inputs.
 
@@ -55,19 +54,18 @@ def regmean(
 
     weight: how much each model counts
     reduction: factor of the off-diagonal entries; 0.9 to 0.95 is usual
-    inputs: which axis of the stored matrix the inputs are; columns as in torch's Linear, rows as in GPT-2's Conv1D
 
     >>> import torch
     >>> from merging.methods.apply import merge_tensor
     >>> merge_tensor("regmean", torch.eye(2).expand(2, 2, 2), companions={"gram_inputs": torch.ones(2, 2, 2)})[0]
     tensor([1., 0.])
     """
-    x = models.double() if inputs == "columns" else models.double().mT
+    x = models.double()
     if gram_inputs.shape != (len(x), x.shape[2], x.shape[2]):
         raise ParameterError(
             f"regmean cannot merge a matrix with {x.shape[2]} inputs by statistics of shape {tuple(gram_inputs.shape)}",
             must_be=f"({len(x)}, {x.shape[2]}, {x.shape[2]})",
-            fix="write `inputs: rows` if the matrix is stored transposed, `inputs: columns` if not",
+            fix="collect the inner products of this layer's inputs, not of its outputs",
         )
     coefficients = mean(weight=weight.double().flatten())
     centre = torch.tensordot(coefficients, x, 1)
@@ -79,4 +77,4 @@ def regmean(
         gram += seen
         pull += (each - centre) @ seen
     merged = centre + divide_by_gram(pull, gram)
-    return (merged if inputs == "columns" else merged.T).to(models)  # type: ignore[no-any-return]
+    return merged.to(models)  # type: ignore[no-any-return]

@@ -29,7 +29,6 @@ def wudi(
     solver: Literal["closed_form", "gradient"] = "closed_form",
     ridge: NonNegative = 1e-10,
     steps: Count = 300,
-    inputs: Literal["columns", "rows"] = "columns",
     lambda_: Number = 1.0,
 ) -> Float[Tensor, "rows columns"]:
     """The task vector that differs least from each task's on the directions which that task's own rows span.
@@ -51,7 +50,6 @@ def wudi(
     solver: closed_form for the minimum, gradient for the paper's descent towards it
     ridge: closed_form's pull to the mean, as a share of |sum_i G_i|; it decides where all task vectors are nearly zero
     steps: steps of the descent
-    inputs: which axis of the stored matrix the inputs are; columns as in torch's Linear, rows as in GPT-2's Conv1D
     lambda: scale of the merged task vector
 
     >>> import torch
@@ -59,7 +57,7 @@ def wudi(
     >>> merge_tensor("wudi", torch.tensor([[[2.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 0.0]]]), torch.zeros(2, 2))[0]
     tensor([2., 1.])
     """
-    x = (task_vectors if inputs == "columns" else task_vectors.mT).double()
+    x = task_vectors.double()
     sizes = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
     scales = weight.double().sqrt() / sizes
     live = ((sizes != 0) & (weight != 0)).flatten()
@@ -72,7 +70,7 @@ def wudi(
     else:
         centre = (x * weight).sum(0) / weight.sum()
         merged = centre + _least_squares(x - centre, rows, ridge)
-    return (merged if inputs == "columns" else merged.T).mul(lambda_).to(task_vectors)
+    return merged.mul(lambda_).to(task_vectors)
 
 
 def _least_squares(x: Tensor, rows: Tensor, ridge: float) -> Tensor:

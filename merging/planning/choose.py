@@ -80,7 +80,7 @@ def choose(job: Job, models: Sequence[Checkpoint]) -> Choice:
     beside = [models[each.model].specs[each.name] for group in job.companions.values() for each in group]
     read += sum(spec.nbytes for spec in beside)
     buffers = (len(job.sources) + len(beside) + SPARE_BUFFERS) * (MEASURING_BLOCK if steps else BLOCK) * FLOAT32_BYTES
-    reach = method.reach(job.spec.shape, job.role)
+    reach = method.reach(job.spec.shape, job.role, job.layout)
     held = _held_bytes(job, method, reach)
     if reach == "matrix":
         held += MATRIX_COPIES * FLOAT32_BYTES * sum(spec.entries for spec in beside)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 from merging.checkpoint.tensors import TensorSpec, promote
 from merging.errors import MatchError, MergingError, ParameterError, Problems, RecipeError
 from merging.methods.declare import Method, find_method, only_if
+from merging.methods.layout import Layout
 from merging.planning.inputs import Input, Inputs
 from merging.planning.matching import Match
 from merging.planning.plan import Job, Operand, Value
@@ -57,21 +57,23 @@ class JobMaker:
 
     def _companions(self, method: Method, match: Match) -> dict[str, tuple[Operand, ...]]:
         """The statistics of one tensor, by name; those that are not there or do not fit are problems."""
-        reach = method.reach(match.spec.shape, match.place.role)
+        layout = Layout.read(match.place.layout)
+        reach = method.reach(match.spec.shape, match.place.role, layout)
+        # Those of a matrix are about its inputs, those of entries about each.
+        inputs = (layout.sides(match.spec.shape)[1],) * 2 if reach == "matrix" else tuple(match.spec.shape)
         found: dict[str, tuple[Operand, ...]] = {}
         for name in () if reach == "span" else method.needs.companions:
-            held = [self._companion(source.companions[name], match, reach) for source in match.section.operands]
+            held = [self._companion(source.companions[name], match, inputs) for source in match.section.operands]
             if all(held):
                 found[name] = tuple(each for each in held if each)
         return found
 
-    def _companion(self, statistics: Input, match: Match, reach: str) -> Operand | None:
-        name, shape = match.spec.name, tuple(match.spec.shape)
-        sides = {(side, side) for side in (shape[0], prod(shape[1:]))} if reach == "matrix" else {shape}
+    def _companion(self, statistics: Input, match: Match, shape: tuple[int, ...]) -> Operand | None:
+        name = match.spec.name
         spec = statistics.specs.get(name)
-        if spec is not None and tuple(spec.shape) in sides:
+        if spec is not None and tuple(spec.shape) == shape:
             return Operand(statistics.index, name)
-        expected = " or ".join(str(list(side)) for side in sorted(sides))
+        expected = f"the shape {list(shape)}"
         what = f"has no tensor {name}" if spec is None else f"holds {name} in shape {list(spec.shape)}"
         problem = MatchError(f"{statistics.key} {what}", where=statistics.checkpoint.location, must_be=expected)
         self._problems.setdefault(f"{statistics.key}{what}", problem)
@@ -87,6 +89,7 @@ class JobMaker:
             parameters=values or {},
             layer=match.place.layer,
             role=match.place.role,
+            layout=Layout.read(match.place.layout),
             counted=match.counted,
             note=match.note,
         )

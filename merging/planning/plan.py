@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
 
 from merging.checkpoint.tensors import Checkpoint, TensorSpec
+from merging.methods.layout import PLAIN, Layout
 
 Value = float | int | bool | str | tuple[float, ...]
 
@@ -31,7 +32,7 @@ class Job:
     compared with it, so that the ledger can say where they differ. Per-model parameter values are tuples aligned with
     `operands`. `counted` is False for a tied duplicate, which must not enter statistics over the model twice.
     `companions` are statistics by name, a tensor for each operand. `note` says in a few words why this tensor is
-    treated so; empty for the ordinary case.
+    treated so; empty for the ordinary case. `layout` is how a whole-matrix method takes it apart.
     """
 
     spec: TensorSpec
@@ -42,6 +43,7 @@ class Job:
     parameters: Mapping[str, Value] = field(default_factory=dict)
     layer: int | None = None
     role: str = ""
+    layout: Layout = PLAIN
     counted: bool = True
     note: str = ""
     companions: Mapping[str, tuple[Operand, ...]] = field(default_factory=dict)
@@ -101,6 +103,7 @@ def job_data(job: Job) -> dict[str, Any]:
         "role": job.role,
         "counted": job.counted,
         "note": job.note,
+        **({"layout": asdict(job.layout)} if job.layout != PLAIN else {}),
         **({"companions": _companion_data(job)} if job.companions else {}),
     }
 

@@ -12,6 +12,7 @@ from merging.checkpoint.tensors import MemoryCheckpoint
 from merging.engine import cuts, execute, measuring, merge_work
 from merging.methods.apply import merge_tensor
 from merging.methods.declare import all_methods, find_method
+from merging.methods.layout import Layout
 from tests.engine import plans
 from tests.engine.plans import SHAPES, merged, plan_for
 
@@ -104,14 +105,33 @@ def test_a_fold_over_matrices_keeps_other_tensors_a_weighted_sum_and_finishes_ov
 
 
 def test_fused_projections_are_three_matrices() -> None:
-    shapes = {"qkv": (60, 20), "conv1d": (20, 60), "uneven": (50, 20)}
+    shapes = {"qkv": (60, 20), "conv1d": (20, 60), "uneven": (50, 20), "heads": (60, 20), "experts": (3, 20, 10)}
+    layouts = {"conv1d": "turned parts=3", "heads": "parts=3 heads=5", "experts": "each parts=2"}
     plan = plans.plan_of("test_matrix", plans.models(shapes, 0))
-    jobs = tuple(replace(job, role="attention.query_key_value") for job in plan.jobs)
-    found = merged(replace(plan, jobs=jobs))
+    jobs = [replace(job, layout=Layout.read(layouts.get(job.spec.name, "parts=3"))) for job in plan.jobs]
+    found = merged(replace(plan, jobs=tuple(jobs)))
     stored = {key: plan.models[0].read(key).reshape(shape) for key, shape in shapes.items()}
     assert torch.equal(found["qkv"], torch.cat([part.flip(0, 1) for part in stored["qkv"].chunk(3)]))
     assert torch.equal(found["conv1d"], torch.cat([part.flip(0, 1) for part in stored["conv1d"].chunk(3, 1)], 1))
     assert torch.equal(found["uneven"], stored["uneven"].flip(0, 1))
+    reversed_parts = stored["heads"].view(5, 3, 4, 20).flip(0, 2, 3)
+    assert torch.equal(found["heads"], reversed_parts.reshape(60, 20))
+    assert torch.equal(found["experts"], stored["experts"].view(3, 2, 10, 10).flip(2, 3).reshape(3, 20, 10))
+
+
+@pytest.mark.parametrize("name", [name for name, method in all_methods().items() if method.needs.reach == "matrix"])
+def test_a_matrix_stored_the_other_way_is_merged_like_itself(name: str) -> None:
+    """Many methods tell outputs from inputs; what they are handed must not depend on the file."""
+    plan = plans.plan_of(name, plans.models({"w": (6, 4)}, 1 if name == "bitdelta" else 3))
+    (job,) = plan.jobs
+    expected = merged(plan)["w"]
+    turned = [
+        MemoryCheckpoint({"w": model.read("w").view(6, 4).T.contiguous()}, location=model.location)
+        for model in plan.models[: len(plan.models) - len(job.companions.get("gram_inputs", ()))]
+    ]
+    spec, layout = replace(job.spec, shape=(4, 6)), Layout(turned=True)
+    other = replace(plan, models=(*turned, *plan.models[len(turned) :]), jobs=(replace(job, spec=spec, layout=layout),))
+    torch.testing.assert_close(merged(other)["w"].T, expected)
 
 
 @pytest.mark.parametrize("name", ["test_unit", "test_fold_whole"])

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from merging.families.family import GENERIC, recognise
+from merging.methods.declare import is_matrix
 from tests.families.names import EXAMPLES, Example
 
 each_example = pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
@@ -55,13 +58,22 @@ def test_the_generic_rules_put_embeddings_before_and_heads_after_the_layers(exam
 
 
 @each_example
+def test_the_generic_rules_take_the_same_tensors_for_tables(example: Example) -> None:
+    """The largest tensors of a language model must not be decomposed because nobody knows its type."""
+    known, generic = recognise(example.config, example.names), recognise({"model_type": "unheard_of"}, example.names)
+    weights = [name for name in example.names if not name.endswith("bias") and "norm" not in name.lower()]
+    for name in weights:
+        assert is_matrix((8, 8), generic.place(name).role) == is_matrix((8, 8), known.place(name).role), name
+
+
+@each_example
 def test_renaming_to_another_layer_and_back_is_the_identity(example: Example) -> None:
     family = recognise(example.config, example.names)
     for name in example.names:
         place = family.place(name)
         if place.layer is not None:
             moved = family.rename(name, 17)
-            assert family.place(moved) == type(place)("layer", 17, place.stack, place.role)
+            assert family.place(moved) == replace(place, layer=17)
             assert family.rename(moved, place.layer) == name
 
 

@@ -36,12 +36,13 @@ def test_what_is_no_matrix_keeps_its_changes(shape):
 
 
 def test_a_fused_projection_has_a_size_for_each_matrix():
-    from merging.methods.application import Application, by_matrix
+    from merging.methods.application import Application
     from merging.methods.declare import find_method
+    from merging.methods.layout import Layout, by_matrix
 
     x = torch.cat([torch.full((2, 2), size) for size in (1.0, 2.0, 4.0)])
     use = Application(find_method("bitdelta"), {}, 1, axes=2, reach="matrix")
-    merged = by_matrix(lambda part: use.merge(part, {}), (6, 2), "layers.query_key_value", x.reshape(1, -1))
+    merged = by_matrix(lambda part: use.merge(part, {}), (6, 2), Layout(parts=3), x.reshape(1, -1))
     assert torch.equal(merged.reshape(6, 2), x)
 
 

@@ -60,16 +60,10 @@ def test_weights_multiply_each_models_statistics():
     np.testing.assert_allclose(regmean(weights, grams, weight=[0.5, 2, 1]), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_inputs_may_be_the_rows_of_the_stored_matrix():
-    weights, grams, _ = data(5)
-    stored = np.ascontiguousarray(weights.transpose(0, 2, 1))
-    np.testing.assert_array_equal(regmean(stored, grams, inputs="rows"), regmean(weights, grams).T)
-
-
 def test_statistics_of_the_other_axis_are_refused():
     weights, grams, _ = data(6)
     with pytest.raises(ParameterError, match="4 inputs"):
-        regmean(weights, grams, inputs="rows")
+        regmean(np.ascontiguousarray(weights.transpose(0, 2, 1)), grams)
 
 
 def test_equal_statistics_give_the_mean():

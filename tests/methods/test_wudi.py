@@ -118,12 +118,6 @@ def test_equal_models_are_a_fixed_point_at_weights_that_sum_to_one(solver):
     np.testing.assert_allclose(wudi(x, solver=solver, weight=1 / 3), x[0], rtol=1e-6)
 
 
-def test_inputs_may_be_the_rows_of_the_stored_matrix():
-    x = changes(15, 3, 5, 4)
-    stored = np.ascontiguousarray(x.transpose(0, 2, 1))
-    np.testing.assert_array_equal(wudi(stored, inputs="rows"), wudi(x).T)
-
-
 def test_scaled_models_give_the_scaled_minimum():
     x = changes(11, 3, 5, 4)
     np.testing.assert_allclose(wudi(x * 2**10), wudi(x) * 2**10, rtol=1e-6)

@@ -197,13 +197,11 @@ def fisher(draw: Draw) -> Case:
 
 def regmean(draw: Draw) -> Case:
     """Shares of the off-diagonal that float32 holds: theirs makes its factors in float32."""
-    share, transposed = draw.choose.choice([0.5, 0.875, 0.9375, 1.0]), draw.choose.random() < 0.3
-    inputs = draw.shape[0] if transposed else draw.shape[1]
+    share, inputs = draw.choose.choice([0.5, 0.875, 0.9375, 1.0]), draw.shape[1]
     seen = [normal((4 * inputs, inputs), f"{draw.name}/inputs/{k}", 0) for k in range(len(draw.tuned))]
-    theirs = {"reduce_non_diagonal_ratio": share, "weight_transpose": not transposed}
-    ours = {"reduction": share, "inputs": "rows" if transposed else "columns"}
+    theirs = {"reduce_non_diagonal_ratio": share, "weight_transpose": True}
     statistics = [x.T @ x / len(x) for x in seen]
-    return draw.case("regmean", theirs, ours, beside=statistics, companion="gram_inputs")
+    return draw.case("regmean", theirs, {"reduction": share}, beside=statistics, companion="gram_inputs")
 
 
 def dare(draw: Draw) -> Case:

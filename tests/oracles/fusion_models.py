@@ -23,7 +23,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "matrices": {},
 }
 # Matrices that no method of ours takes for one: tables that are looked up, and heads. Theirs is told of them.
-TABLES = ("embed",)
+TABLES = ("embed", "classifier")
 
 
 @dataclass(frozen=True)
