@@ -87,7 +87,7 @@ def _named(path: Path, allow_pickle: bool) -> Weights:
 
 def _in_folder(folder: Path, allow_pickle: bool) -> Weights:
     names = sorted(each.name for each in folder.iterdir())
-    index, chosen = choose_weights(folder, names, lambda name: _content(folder, name, INDEX_LIMIT))
+    index, chosen = choose_weights(folder, names, lambda name: read_small(folder, name, INDEX_LIMIT))
     if index:
         return _by_index(folder, index, allow_pickle)
     if not chosen:
@@ -156,7 +156,12 @@ def _by_index(folder: Path, index: str, allow_pickle: bool) -> Weights:
     suffix = SAFETENSORS if SAFETENSORS in index else ".bin"
     if suffix != SAFETENSORS:
         _refuse_pickle(index, folder, allow_pickle)
-    weight_map = _weight_map(folder, index, suffix, lambda name: _content(folder, name, INDEX_LIMIT))
+    weight_map = _weight_map(folder, index, suffix, lambda name: read_small(folder, name, INDEX_LIMIT))
+    return listed_weights(folder, weight_map, suffix)
+
+
+def listed_weights(folder: Path, weight_map: Mapping[str, str], suffix: str = SAFETENSORS) -> Weights:
+    """The files of a folder that an index, or a part of one, names. Raises CheckpointError."""
     names = sorted(set(weight_map.values()))
     _refuse_missing(folder, [name for name in names if not (folder / name).exists()])
     return Weights(tuple(follow(folder, name) for name in names), suffix != SAFETENSORS, weight_map)
@@ -166,7 +171,8 @@ def _weight_map(folder: Path, name: str, suffix: str, content: Callable[[str], b
     return parse_index(content(name), str(folder / name), suffix).weight_map
 
 
-def _content(folder: Path, name: str, limit: int) -> bytes:
+def read_small(folder: Path, name: str, limit: int) -> bytes:
+    """A file of a folder. Raises CheckpointError for one of more than `limit` bytes, or a link that leads out."""
     source = LocalBytes(follow(folder, name))
     if source.size > limit:
         raise CheckpointError(
@@ -181,7 +187,7 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """A folder's config.json, or another JSON object; empty where there is none. Raises CheckpointError."""
     if not (folder / name).is_file():
         return {}
-    return parse_config(_content(folder, name, CONFIG_LIMIT), name, str(folder))
+    return parse_config(read_small(folder, name, CONFIG_LIMIT), name, str(folder))
 
 
 def parse_config(text: bytes, name: str, where: str) -> dict[str, Any]:

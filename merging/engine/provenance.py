@@ -10,7 +10,7 @@ from typing import Any
 from merging.checkpoint.tensors import Checkpoint
 from merging.hub.client import Pinned
 from merging.planning.plan import Plan
-from merging.recipe.stores import STORE
+from merging.store.record import STORE
 
 
 def provenance(plan: Plan) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from merging.errors import CheckpointError, MergingError, OutputError, ResumeErr
 from merging.lazy import Tensor
 from merging.planning.check import EXTRA_BYTES, STATE
 from merging.store.bits import BITS
+from merging.store.files import LocalFiles
 from merging.store.record import INDEX, RECORD, StoreRecord, copy_name, mask_name, read_store_record, vector_name
 from merging.store.tasks import TaskStore
 
@@ -118,7 +119,7 @@ def occupied(folder: Path, head: Mapping[str, str] | None = None) -> MergingErro
         return None
     what = f"{folder} is not empty"
     with suppress(CheckpointError):
-        what = f"{folder} already holds a store of {', '.join(read_store_record(folder).tasks)}"
+        what = f"{folder} already holds a store of {', '.join(read_store_record(LocalFiles(folder)).tasks)}"
     return OutputError(
         what, where=", ".join(names[:5]), must_be="a new or empty folder", fix="name another folder, or remove that one"
     )
@@ -129,16 +130,16 @@ def verify_store(folder: Path | str) -> int:
 
     Raises VerificationError naming those whose bytes are not what was written, CheckpointError where the store is none.
     """
-    store = TaskStore(folder)
+    held = TaskStore(folder).held()
     try:
-        lines = (store.folder / LEDGER).read_text(encoding="utf-8").splitlines()
+        lines = (Path(folder) / LEDGER).read_text(encoding="utf-8").splitlines()
         parts = [part for row in map(json.loads, lines) for part in _parts(row)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VerificationError(f"the ledger of {folder} cannot be read: {error}", must_be=LEDGER) from None
-    specs = store.held.specs
+    specs = held.specs
     known = {name for name, _, _ in parts}
     bad = [name for name in specs if name not in known]
-    bad += [name for name, span, digest in parts if not _holds(store.held.read, specs.get(name), span, digest)]
+    bad += [name for name, span, digest in parts if not _holds(held.read, specs.get(name), span, digest)]
     if bad:
         shown = ", ".join(bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
         raise VerificationError(

@@ -16,9 +16,8 @@ from merging.planning.build import plan as make_plan
 from merging.planning.plan import Job, Plan
 from merging.recipe.recipe import Recipe, Setting
 from merging.recipe.source import at_commits, find_source
-from merging.recipe.stores import STORE
 from merging.recipe.text import read_recipe
-from merging.store.record import Kept, StoreRecord, task_names
+from merging.store.record import STORE, Kept, StoreRecord, task_names
 
 # Wider than what the method computes in would be zeros.
 WIDEST = "F32"

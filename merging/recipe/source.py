@@ -21,7 +21,8 @@ from merging.errors import CheckpointError, HubError, MergingError, NoRepository
 from merging.hub.client import Hub
 from merging.hub.fetching import Fetch
 from merging.hub.names import HubName, is_explicit, parse_hub_name
-from merging.recipe.stores import STORE, base_of, baseless, no_store, refuse_store, spellings
+from merging.recipe.stores import base_of, baseless, no_store, refuse_store, spellings
+from merging.store.record import STORE
 
 Place = Path | HubName
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from merging.errors import CheckpointError, MergingError
-from merging.store.record import RECORD, is_store, read_store_record
-
-STORE = "store:"
+from merging.store.files import LocalFiles
+from merging.store.record import RECORD, STORE, is_store, read_store_record
 
 
 def spellings(text: str) -> Iterator[tuple[str, str]]:
@@ -25,7 +24,7 @@ def spellings(text: str) -> Iterator[tuple[str, str]]:
 
 def base_of(folder: Path) -> str:
     """The source of a store's base model, seen from the store. Raises CheckpointError where that is a store again."""
-    named = read_store_record(folder).base
+    named = read_store_record(LocalFiles(folder)).base
     if named.startswith(STORE):
         raise CheckpointError(f"{named} is itself a task of a store", must_be="a base model")
     return named
@@ -54,7 +53,7 @@ def no_store(named: str, close: Sequence[str], where: str | None) -> MergingErro
 def refuse_store(folder: Path) -> None:
     """Raise CheckpointError for a store without a task, naming those it holds."""
     if is_store(folder):
-        tasks = read_store_record(folder).tasks
+        tasks = read_store_record(LocalFiles(folder)).tasks
         raise CheckpointError(
             f"{folder} is a store of {len(tasks)} tasks, and no model by itself",
             must_be="one of " + ", ".join(f"{STORE}{folder}#{task}" for task in tasks),

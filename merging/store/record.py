@@ -12,15 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from merging.checkpoint.folders import read_config
+from merging.checkpoint.folders import CONFIG_LIMIT, parse_config
 from merging.checkpoint.headers import AXIS_LIMIT, name_fault, raise_some, shown
 from merging.checkpoint.tensors import DTYPES, TensorSpec
 from merging.errors import CheckpointError
 from merging.store.bits import packed_bytes
+from merging.store.files import LocalFiles, StoreFiles
 
+# How a recipe names a task: `store:`, the store, "#" and the task.
+STORE = "store:"
 RECORD = "store.json"
 INDEX = "store.safetensors.index.json"
 FORMAT = 1
+# The dtype of a vector, which the record leaves to the files.
+ANY_FLOAT = ""
 
 Way: TypeAlias = Literal["vector", "base", "copy"]
 
@@ -90,18 +95,22 @@ def _tensor_data(kept: Kept) -> dict[str, Any]:
     return {**data, "scales": kept.scales} if kept.way == "vector" else data
 
 
-def is_store(folder: Path) -> bool:
-    """Whether a folder says that it is a store."""
-    return (folder / RECORD).is_file() and (folder / INDEX).is_file()
+def is_store(place: Path | StoreFiles) -> bool:
+    """Whether a folder, or whatever else holds files, says that it is a store."""
+    files = LocalFiles(place) if isinstance(place, Path) else place
+    return files.has(RECORD) and files.has(INDEX)
 
 
-def read_store_record(folder: Path) -> StoreRecord:
-    """The record of the store in a folder, every field of it checked. Raises CheckpointError or Problems."""
-    if not (folder / RECORD).is_file():
+def read_store_record(files: StoreFiles) -> StoreRecord:
+    """The record of a store, every field of it checked. Raises CheckpointError, HubError or Problems."""
+    if not files.has(RECORD):
         raise CheckpointError(
-            f"{folder} is no store", must_be=f"a folder with {RECORD}, which `merging compress` writes last"
+            f"{files.name} is no store",
+            where=files.where if files.where != files.name else None,
+            must_be=f"a folder or repository with {RECORD}, which `merging compress` writes last",
         )
-    data, where = read_config(folder, RECORD), str(folder / RECORD)
+    where = f"{files.where}/{RECORD}"
+    data = parse_config(files.content(RECORD, CONFIG_LIMIT), RECORD, files.where)
     if data.get("format") != FORMAT:
         fix = "read it with a version of merging that knows this format"
         raise CheckpointError(
@@ -191,10 +200,16 @@ def _is_count(value: object) -> bool:
 def task_names(sources: Sequence[str]) -> tuple[str, ...]:
     """A name for each model, the last part of its source; with its number where two would have one name.
 
-    >>> task_names(["models/math", "ada/code@v1", "base+./lora-law", "other/math"])
-    ('math-1', 'code', 'lora-law', 'math-4')
+    >>> task_names(["models/math", "ada/code@v1", "base+./lora-law", "other/math", "store:ada/tasks@v2#art"])
+    ('math-1', 'code', 'lora-law', 'math-4', 'art')
     """
-    names = [source.split("+")[-1].partition("@")[0].rstrip("/").rpartition("/")[2] or "task" for source in sources]
+    names = [_last_name(source) or "task" for source in sources]
     numbered = [f"{name}-{i}" for i, name in enumerate(names, 1)]
     alone = [names.count(name) == 1 and not name.isdigit() and name not in numbered for name in names]
     return tuple(name if is_alone else other for name, other, is_alone in zip(names, numbered, alone, strict=True))
+
+
+def _last_name(source: str) -> str:
+    if source.startswith(STORE) and "#" in source:
+        return source.rpartition("#")[2]
+    return source.split("+")[-1].partition("@")[0].rstrip("/").rpartition("/")[2]

@@ -9,31 +9,45 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from merging.checkpoint.folders import read_config
-from merging.checkpoint.headers import raise_some
-from merging.checkpoint.shards import open_checkpoint
-from merging.checkpoint.sidecars import find_sidecars
+from merging.checkpoint.headers import INDEX_LIMIT, parse_index, raise_some
 from merging.checkpoint.tensors import Checkpoint, TensorSpec, torch_dtype
 from merging.errors import CheckpointError, nearest
 from merging.lazy import Tensor, torch
 from merging.store.bits import BITS, packed_bytes, unpack
-from merging.store.record import INDEX, RECORD, Kept, copy_name, mask_name, read_store_record, vector_name
+from merging.store.files import LocalFiles, StoreFiles
+from merging.store.record import (
+    ANY_FLOAT,
+    INDEX,
+    RECORD,
+    STORE,
+    Kept,
+    copy_name,
+    mask_name,
+    read_store_record,
+    vector_name,
+)
 
 # Entries made at once: buffers of this many fit the caches.
 BLOCK = 1 << 18
 
 
 class TaskStore:
-    """The store that `merging compress` wrote into a folder; headers and record are read and compared, no entry is.
+    """The store that `merging compress` wrote into a folder; record and index are read and compared, no entry is.
 
-    Raises CheckpointError or Problems where they do not fit together.
+    Of the weight files only those are looked at that the task asked for needs. `place` may be files elsewhere. Raises
+    CheckpointError, HubError or Problems where record and index do not fit together.
     """
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        self.record = read_store_record(self.folder)
-        self.held: Checkpoint = open_checkpoint(self.folder / INDEX)
-        raise_some([CheckpointError(fault, where=str(self.folder)) for fault in self._faults()])
+    def __init__(self, place: str | Path | StoreFiles):
+        self.files: StoreFiles = LocalFiles(Path(place)) if isinstance(place, str | Path) else place
+        self.record = read_store_record(self.files)
+        if not self.files.has(INDEX):
+            raise CheckpointError(f"{INDEX} is missing", where=self.files.where, fix="fetch it again")
+        self._index = parse_index(self.files.content(INDEX, INDEX_LIMIT), f"{self.files.where}/{INDEX}").weight_map
+        wanted = {spec.name for _, spec in self.record.stored(lambda _: ANY_FLOAT)}
+        faults = [f"the store lacks {name}" for name in wanted if name not in self._index]
+        faults += [f"{RECORD} does not mention {name}" for name in self._index if name not in wanted]
+        raise_some([CheckpointError(fault, where=self.files.where) for fault in sorted(faults)])
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -48,76 +62,84 @@ class TaskStore:
         if text.isdecimal() and 1 <= int(text[:9]) <= len(self.tasks):
             return int(text)
         close = nearest(text, self.tasks, 1) or list(self.tasks[:1])
+        name = self.files.name
         raise CheckpointError(
-            f"{self.folder} holds no task {text!r}" if text else f"the task of the store {self.folder} is not named",
+            f"{name} holds no task {text!r}" if text else f"the task of the store {name} is not named",
             where=where,
-            must_be="one of " + ", ".join(f"{name} ({i})" for i, name in enumerate(self.tasks, 1)),
-            fix=f"write store:{self.folder}#{close[0]}",
+            must_be="one of " + ", ".join(f"{task} ({i})" for i, task in enumerate(self.tasks, 1)),
+            fix=f"write {STORE}{name}#{close[0]}",
         )
 
     def open(self, task: str | int, base: Checkpoint) -> TaskCheckpoint:
         """One task's model on its base. Raises CheckpointError when that is not the base the store was made from."""
         number = self.number(task)
+        held = self.held(number)
         if base.fingerprint != self.record.base_fingerprint:
+            named = self.record.base
             raise CheckpointError(
                 f"{base.location} is not the base model that the store was made from: its fingerprint differs",
-                where=str(self.folder / RECORD),
+                where=f"{self.files.where}/{RECORD}",
                 must_be=f"the model whose fingerprint is {self.record.base_fingerprint}",
-                fix=f"put that model back at {self.record.base}, seen from the store, or name its place in {RECORD}",
+                fix=f"put that model back at {named}, seen from the store, or name its place in {RECORD}"
+                if isinstance(self.files, LocalFiles)
+                else f"ask who published the store: {named}, which it names, holds other weights",
             )
-        return TaskCheckpoint(self, number, base)
+        return TaskCheckpoint(self, number, held, base)
 
-    def _faults(self) -> list[str]:
-        specs = self.held.specs
-        wanted = {spec.name: spec for _, spec in self.record.stored(lambda name: _dtype_of(specs, name))}
-        faults = [f"the store lacks {name}" for name in wanted if name not in specs]
-        faults += [f"{RECORD} does not mention {name}" for name in specs if name not in wanted]
-        for name, spec in wanted.items():
-            found = specs.get(name, spec)
-            if (found.shape, found.dtype) != (spec.shape, spec.dtype) or not _is_fit(found):
-                what = f"{name} is {found.dtype} in shape {list(found.shape)}"
-                faults.append(f"{what}; {RECORD} wants {spec.dtype} in shape {list(spec.shape)}")
-        return faults
+    def held(self, number: int | None = None) -> Checkpoint:
+        """What is stored for the task of this number, and for all tasks; None: of all of them.
 
-
-def _dtype_of(specs: Mapping[str, TensorSpec], tensor: str) -> str:
-    """The vector's own dtype: the record leaves it to the files."""
-    held = specs.get(vector_name(tensor))
-    return held.dtype if held else "F32"
+        Raises CheckpointError, HubError or Problems where its files are missing or not as the record says.
+        """
+        wanted = [spec for of, spec in self.record.stored(lambda _: ANY_FLOAT) if number is None or of in (0, number)]
+        shards = {self._index[spec.name] for spec in wanted}
+        found = self.files.open({name: shard for name, shard in self._index.items() if shard in shards})
+        faults = filter(None, (_unlike(found.specs[spec.name], spec) for spec in wanted))
+        raise_some([CheckpointError(fault, where=self.files.where) for fault in faults])
+        return found
 
 
-def _is_fit(spec: TensorSpec) -> bool:
-    return spec.is_float or not spec.name.startswith("vector.")
+def _unlike(found: TensorSpec, wanted: TensorSpec) -> str | None:
+    """What is wrong with a stored tensor; the dtype of the vector the record leaves to the files."""
+    fits = found.is_float if wanted.dtype == ANY_FLOAT else found.dtype == wanted.dtype
+    if fits and found.shape == wanted.shape:
+        return None
+    dtype = "floats" if wanted.dtype == ANY_FLOAT else wanted.dtype
+    what = f"{found.name} is {found.dtype} in shape {list(found.shape)}"
+    return f"{what}; {RECORD} wants {dtype} in shape {list(wanted.shape)}"
 
 
 class TaskCheckpoint:
-    """The model of one task: base + scale mask vector, in the dtype that a merge would have given it."""
+    """The model of one task: base + scale mask vector, in the dtype that a merge would have given it.
 
-    def __init__(self, store: TaskStore, number: int, base: Checkpoint):
-        self.location = f"store:{store.folder}#{store.tasks[number - 1]}"
-        self.config: Mapping[str, Any] = read_config(store.folder)
+    `held` is what of the store it is made of. Config and sidecars are the store's.
+    """
+
+    def __init__(self, store: TaskStore, number: int, held: Checkpoint, base: Checkpoint):
+        self.location = f"{STORE}{store.files.name}#{store.tasks[number - 1]}"
+        self.config: Mapping[str, Any] = held.config
         self.base = base
-        # Where the base model comes from on the Hub, if it does.
-        self.pinned: tuple[Any, ...] = getattr(base, "pinned", ())
-        self._store = store
+        self.held = held
+        # Where store and base model come from on the Hub, for those that do.
+        self.pinned: tuple[Any, ...] = (*getattr(held, "pinned", ()), *getattr(base, "pinned", ()))
+        self._record = store.record
         self._number = number
         self._kept = {kept.spec.name: kept for kept in store.record.tensors}
         self.specs: Mapping[str, TensorSpec] = {name: kept.spec for name, kept in self._kept.items()}
         faults = [fault for kept in store.record.tensors if (fault := _misfit(kept, base))]
-        raise_some([CheckpointError(fault, where=str(store.folder / RECORD)) for fault in faults])
+        raise_some([CheckpointError(fault, where=f"{store.files.where}/{RECORD}") for fault in faults])
+
+    @property
+    def made_of(self) -> tuple[Checkpoint, Checkpoint]:
+        """What is read for it: its part of the store, and the base model."""
+        return self.held, self.base
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the store's contents and its record, the base model's, and the task."""
-        record = json.dumps(self._store.record.data(), sort_keys=True)
-        parts = (self._store.held.fingerprint, record, self.base.fingerprint, str(self._number))
+        """Digest of what the store holds for the task, of the record, of the base model, and of the task."""
+        record = json.dumps(self._record.data(), sort_keys=True)
+        parts = (self.held.fingerprint, record, self.base.fingerprint, str(self._number))
         return sha256("\n".join(parts).encode()).hexdigest()
-
-    @property
-    def integrity(self) -> str | None:
-        """Which check the base model's bytes have passed, if it comes from the Hub."""
-        told: str | None = getattr(self.base, "integrity", None)
-        return told
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
         """Entries [start, stop); the same bits whatever the range."""
@@ -130,7 +152,7 @@ class TaskCheckpoint:
         if not 0 <= start <= stop <= kept.spec.length:
             raise IndexError(f"{name!r} has {kept.spec.length} entries; [{start}, {stop}) is not among them")
         if kept.way == "copy":
-            return self._store.held.read(copy_name(name), start, stop)
+            return self.held.read(copy_name(name), start, stop)
         if kept.way == "base":
             return self.base.read(kept.base, start, stop).to(torch_dtype(kept.spec.dtype))
         made = torch.empty(stop - start, dtype=torch_dtype(kept.spec.dtype))
@@ -141,35 +163,54 @@ class TaskCheckpoint:
 
     def _restored(self, kept: Kept, start: int, stop: int) -> Tensor:
         """In float32 and in the order of the merge's own products, so that the bits are those of the merge."""
-        first, held = start // BITS, self._store.held
-        packed = held.read(mask_name(self._number, kept.spec.name), first, packed_bytes(stop))
+        first, name = start // BITS, kept.spec.name
+        packed = self.held.read(mask_name(self._number, name), first, packed_bytes(stop))
         mask = unpack(packed, start - first * BITS, stop - start).to(torch.float32)
-        vector = held.read(vector_name(kept.spec.name), start, stop).to(torch.float32)
-        scale = self._store.record.scales[kept.scales][self._number - 1]
+        vector = self.held.read(vector_name(name), start, stop).to(torch.float32)
+        scale = self._record.scales[kept.scales][self._number - 1]
         return mask.mul_(vector).mul_(scale).add_(self.base.read(kept.base, start, stop).to(torch.float32))
 
     def advise(self, name: str, start: int = 0, stop: int | None = None) -> None:
         """Pass on to base model and store what will be read soon."""
         kept = self._kept[name]
-        if kept.way != "copy" and hasattr(self.base, "advise"):
-            self.base.advise(kept.base, start, stop)
-        if kept.way == "vector" and hasattr(self._store.held, "advise"):
-            self._store.held.advise(vector_name(name), start, stop)
+        for source, stored in self.reads(name):
+            if not hasattr(source, "advise"):
+                continue
+            if stored == mask_name(self._number, name):
+                last = kept.spec.length if stop is None else min(stop, kept.spec.length)
+                source.advise(stored, start // BITS, packed_bytes(last))
+            else:
+                source.advise(stored, start, stop)
+
+    def reads(self, name: str) -> tuple[tuple[Checkpoint, str], ...]:
+        """What is read for a tensor: of the store or the base model, and under which name."""
+        kept = self._kept[name]
+        if kept.way == "copy":
+            return ((self.held, copy_name(name)),)
+        if kept.way == "base":
+            return ((self.base, kept.base),)
+        return (
+            (self.held, vector_name(name)),
+            (self.held, mask_name(self._number, name)),
+            (self.base, kept.base),
+        )
 
     def expect(self, names: Iterable[str], stop: Event | None = None) -> None:
-        """Tell the base model, if it wants to know, which of its tensors will be read, and what ends its waiting."""
-        if hasattr(self.base, "expect"):
-            kept = [self._kept[name] for name in names if name in self._kept]
-            self.base.expect([each.base for each in kept if each.way != "copy"], stop)
+        """Tell store and base model, if they want to know, which tensors will be read, and what ends their waiting."""
+        read = [each for name in names if name in self._kept for each in self.reads(name)]
+        for source in self.made_of:
+            if hasattr(source, "expect"):
+                source.expect([name for place, name in read if place is source], stop)
 
     def finished(self, name: str) -> None:
-        """Tell the base model, if it wants to know, that a tensor has been read."""
-        if hasattr(self.base, "finished") and name in self._kept and self._kept[name].way != "copy":
-            self.base.finished(self._kept[name].base)
+        """Tell store and base model, if they want to know, that a tensor has been read."""
+        for source, stored in self.reads(name) if name in self._kept else ():
+            if hasattr(source, "finished"):
+                source.finished(stored)
 
     def sidecars(self) -> Mapping[str, Path]:
         """Those that lie in the store."""
-        return find_sidecars(self._store.folder)
+        return self.held.sidecars()
 
 
 def _misfit(kept: Kept, base: Checkpoint) -> str | None:

@@ -195,7 +195,7 @@ def test_models_in_memory_may_be_kept(tmp_path: Path) -> None:
 
 def test_a_store_is_verified_by_its_digests(tmp_path: Path) -> None:
     kept = kept_of(tmp_path, "emr")
-    assert verify_store(kept.folder) == len(TaskStore(kept.folder).held.specs)
+    assert verify_store(kept.folder) == len(TaskStore(kept.folder).held().specs)
     for name in ("vector.safetensors", "mask-2.safetensors"):
         path = kept.folder / name
         content = path.read_bytes()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from merging.engine.store_folder import verify_store
 from merging.errors import CheckpointError, MergingError
 from merging.recipe.source import open_source
 from merging.store.record import task_names
@@ -126,7 +127,7 @@ def test_stored_tensors_that_do_not_fit_are_refused(
     change(held)
     save_file({name: each.contiguous() for name, each in held.items()}, path)
     with pytest.raises(MergingError) as caught:
-        TaskStore(kept.folder)
+        kept.restored(int(file[-1]) if file != "vector" else 1)
     assert says in str(caught.value)
 
 
@@ -136,10 +137,33 @@ def test_a_file_that_is_gone_or_cut_short_is_refused(name: str, kept: Kept) -> N
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(MergingError):
-        TaskStore(kept.folder)
+        kept.restored(1)
     path.unlink()
     with pytest.raises(MergingError):
-        TaskStore(kept.folder)
+        kept.restored(1)
+
+
+def test_a_task_wants_its_own_masks_and_no_others(kept: Kept) -> None:
+    before = kept.restored("tuned-2")
+    entries, fingerprint = before.read("a.f32"), before.fingerprint
+    (kept.folder / "mask-1.safetensors").unlink()
+    after = kept.restored("tuned-2")
+    assert torch.equal(after.read("a.f32"), entries)
+    assert after.fingerprint == fingerprint
+    with pytest.raises(CheckpointError, match=r"shards are missing: mask-1\.safetensors"):
+        kept.restored("tuned-1")
+    with pytest.raises(CheckpointError, match=r"shards are missing: mask-1\.safetensors"):
+        verify_store(kept.folder)
+    (kept.folder / "vector.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"shards are missing: vector\.safetensors"):
+        kept.restored("tuned-2")
+
+
+def test_what_is_wrong_with_another_tasks_masks_is_found_by_verification(kept: Kept) -> None:
+    (kept.folder / "mask-2.safetensors").write_bytes(b"no masks")
+    assert kept.restored(1).read("a.f32").numel()
+    with pytest.raises(MergingError, match="mask-2"):
+        verify_store(kept.folder)
 
 
 def test_a_link_out_of_the_folder_is_not_followed(kept: Kept, tmp_path: Path) -> None:
@@ -147,7 +171,7 @@ def test_a_link_out_of_the_folder_is_not_followed(kept: Kept, tmp_path: Path) ->
     (kept.folder / "mask-1.safetensors").rename(secret)
     (kept.folder / "mask-1.safetensors").symlink_to(secret)
     with pytest.raises(CheckpointError, match="leads out of its folder"):
-        TaskStore(kept.folder)
+        kept.restored(1)
 
 
 def test_a_folder_without_a_record_is_no_store(kept: Kept) -> None:
