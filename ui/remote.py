@@ -104,10 +104,12 @@ def _open(source: str) -> Checkpoint:
 def as_fetched(checkpoint: Checkpoint, fetch: str) -> Checkpoint:
     """The same headers, of a checkpoint whose bytes would be had in another way; it is for planning only."""
     found: Any = copy(checkpoint)
-    if hasattr(found, "base"):
-        found.base = as_fetched(found.base, fetch)
-    elif hasattr(found, "fetch"):
+    if hasattr(found, "fetch"):
         found.fetch = fetch
+    # Of an adapter or a task of a store, what it is made of.
+    for part in ("base", "held"):
+        if hasattr(found, part):
+            setattr(found, part, as_fetched(getattr(found, part), fetch))
     return found  # type: ignore[no-any-return]
 
 

@@ -13,6 +13,7 @@ from merging.errors import CheckpointError
 from merging.families.family import recognise
 from merging.hub.checkpoint import HubCheckpoint
 from merging.lazy import Tensor, torch
+from merging.store.tasks import TaskCheckpoint
 
 # Entries read at once.
 BLOCK = 1 << 20
@@ -86,6 +87,7 @@ def contents(checkpoint: Checkpoint) -> Contents:
         )
     # Those on the Hub are named without being fetched.
     beside = checkpoint.base if isinstance(checkpoint, AdaptedCheckpoint) else checkpoint
+    beside = beside.held if isinstance(beside, TaskCheckpoint) else beside
     sidecars = beside.sidecar_names if isinstance(beside, HubCheckpoint) else beside.sidecars()
     return Contents(
         checkpoint.location,

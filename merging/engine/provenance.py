@@ -33,8 +33,8 @@ def lineage(plan: Plan) -> dict[str, Any]:
 def parents(models: Iterable[Checkpoint]) -> list[dict[str, Any]]:
     """The repositories that models come from, each once: what they are, and which check their bytes have passed."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for model in models:
-        for each in pinned(model):
+    for part in (part for model in models for part in getattr(model, "made_of", (model,))):
+        for each in pinned(part):
             described = {
                 "repository": each.repository,
                 "revision": each.revision,
@@ -43,14 +43,14 @@ def parents(models: Iterable[Checkpoint]) -> list[dict[str, Any]]:
                 "gated": each.gated,
                 "private": each.private,
                 "base_models": list(each.base_models),
-                "integrity": getattr(model, "integrity", None),
+                "integrity": getattr(part, "integrity", None),
             }
             found.setdefault((each.repository, each.revision, each.commit), described)
     return list(found.values())
 
 
 def pinned(model: Checkpoint) -> tuple[Pinned, ...]:
-    """The repositories that a model comes from: none for a local one, two for an adapter on its base."""
+    """The repositories that a model comes from: none for a local one, two for an adapter or a task on its base."""
     held: tuple[Pinned, ...] = getattr(model, "pinned", ())
     return held
 
@@ -88,9 +88,14 @@ def _last_name(part: str) -> str:
 
 
 def _origin(source: str, model: Checkpoint) -> dict[str, Any]:
-    """A model by its name, its contents, and on the Hub by its commit."""
-    named = [{"repository": each.repository, "commit": each.commit} for each in pinned(model)]
-    return {"source": source, "fingerprint": model.fingerprint, **(named[0] if named else {})}
+    """A model by its name, its contents, and on the Hub by its commit.
+
+    A task of a store comes from all that is `pinned`, and its source does not say which base model that is.
+    """
+    parts = getattr(model, "made_of", (model,))
+    named = [[{"repository": each.repository, "commit": each.commit} for each in pinned(part)] for part in parts]
+    beside = {"pinned": [each for part in named for each in part]} if len(parts) > 1 and any(named) else {}
+    return {"source": source, "fingerprint": model.fingerprint, **(named[0][0] if named[0] else {}), **beside}
 
 
 def _version() -> str:

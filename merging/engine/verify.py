@@ -73,7 +73,9 @@ def _as_pinned(record: Mapping[str, Any], recipe: Recipe, planning: Mapping[str,
     commits = {(each["repository"], each["revision"]): each["commit"] for each in record.get("parents", ())}
     folder = Path(recipe.file).parent if recipe.file else None
     reading = {name: planning[name] for name in ("fetch", "allow_pickle") if name in planning}
-    found = {source: at_commits(source, commits) for source in recipe.sources()} if commits else {}
+    # A path may be spelled like a repository that another model comes from.
+    there = {each["source"] for each in record.get("models", ()) if "repository" in each} if commits else set()
+    found = {source: at_commits(source, commits) for source in recipe.sources() if source in there}
     return {
         source: open_source(text, relative_to=folder, **reading) for source, text in found.items() if text != source
     }

@@ -74,21 +74,16 @@ class HubCheckpoint(ShardCheckpoint):
         found = {getattr(source, "integrity", NONE) for source, _ in self._shards.values()}
         return next(each for each in (NONE, SIZES, WHOLE) if each in found)
 
-    @property
-    def fetch_bytes(self) -> int:
-        """Bytes of weight files that have to be fetched whole."""
-        return 0 if self.fetch == "ranges" else sum(self._missing_sizes())
-
-    @property
-    def room_bytes(self) -> int:
-        """Bytes of disk that fetched files take at a time: all of them, or two where each is removed after use."""
-        sizes = self._missing_sizes()
-        return {"snapshot": sum(sizes), "shards": sum(sizes[-2:]), "ranges": 0}[self.fetch]
-
-    def _missing_sizes(self) -> list[int]:
-        """Sizes of the weight files that the cache does not hold, the largest last."""
+    def missing(self) -> dict[tuple[str, str, str], int]:
+        """Sizes of the weight files that have to be fetched whole, by repository, commit and name."""
         pinned = self.pinned[0]
-        return sorted(pinned.files[shard].size for shard in self._shards if cached_file(pinned, shard) is None)
+        if self.fetch == "ranges":
+            return {}
+        return {
+            (pinned.repository, pinned.commit, shard): pinned.files[shard].size
+            for shard in self._shards
+            if cached_file(pinned, shard) is None
+        }
 
     def sidecars(self) -> Mapping[str, Path]:
         """Files beside the weights that travel with them, fetched into the cache. Raises HubError."""
@@ -138,11 +133,47 @@ def open_repository(name: HubName, hub: Hub, fetch: Fetch = "snapshot") -> HubCh
 
     Raises HubError, CheckpointError, or Problems with all that is wrong.
     """
-    if fetch not in get_args(Fetch):
-        raise HubError(f"bytes cannot be fetched by {fetch!r}", must_be=" or ".join(get_args(Fetch)))
-    pinned = hub.pin(name)
-    location = str(name)
-    shards, weight_map = _weights(hub, pinned, location)
+    return open_pinned(RepositoryFiles(hub, hub.pin(name), str(name), fetch))
+
+
+class RepositoryFiles:
+    """The files of a repository at one commit, of which some may be opened as a checkpoint."""
+
+    def __init__(self, hub: Hub, pinned: Pinned, name: str, fetch: Fetch = "snapshot"):
+        if fetch not in get_args(Fetch):
+            raise HubError(f"bytes cannot be fetched by {fetch!r}", must_be=" or ".join(get_args(Fetch)))
+        self.hub = hub
+        self.pinned = pinned
+        self.name = name
+        self.where = str(pinned)
+        self.fetch: Fetch = fetch
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        return name in self.pinned.files
+
+    def content(self, name: str, limit: int) -> bytes:
+        """A small file, by way of the cache. Raises CheckpointError for one of more than `limit` bytes, HubError."""
+        return _small(self.hub, self.pinned, name, limit)
+
+    def open(self, weight_map: Mapping[str, str]) -> HubCheckpoint:
+        """The files that an index, or a part of one, names, as one checkpoint; no other file is looked at.
+
+        Raises HubError, CheckpointError, Problems.
+        """
+        return _open_shards(self, sorted(set(weight_map.values())), weight_map)
+
+
+def open_pinned(files: RepositoryFiles) -> HubCheckpoint:
+    """The weights of a repository as a checkpoint. Raises HubError, CheckpointError, Problems."""
+    return _open_shards(files, *_weights(files.hub, files.pinned, files.name))
+
+
+def _open_shards(files: RepositoryFiles, shards: Sequence[str], weight_map: Mapping[str, str] | None) -> HubCheckpoint:
+    hub, pinned, location, fetch = files.hub, files.pinned, files.name, files.fetch
+    missing = [shard for shard in shards if shard not in pinned.files]
+    if missing:
+        raise CheckpointError(f"shards are missing: {', '.join(missing[:20])}", where=str(pinned))
     _refuse_flood(pinned, shards)
     headers = _headers(hub, pinned, shards)
     raise_some(disagreements(shards, [headers[shard] for shard in shards], weight_map, location))
@@ -169,9 +200,6 @@ def _weights(hub: Hub, pinned: Pinned, where: str) -> tuple[Sequence[str], Mappi
     index, chosen = choose_weights(Path(pinned.repository), names, content)
     weight_map = parse_index(content(index), f"{where}/{index}").weight_map if index and SAFETENSORS in index else None
     shards = sorted(set(weight_map.values())) if weight_map else list(chosen)
-    missing = [shard for shard in shards if shard not in pinned.files]
-    if missing:
-        raise CheckpointError(f"shards are missing: {', '.join(missing[:20])}", where=str(pinned))
     if not shards or not shards[0].endswith(SAFETENSORS):
         inner = sorted({path.rpartition("/")[0] for path in pinned.files if path.endswith(SAFETENSORS)})
         raise CheckpointError(

@@ -14,6 +14,8 @@ from merging.hub.download import download_all, is_held
 
 # Adapters beyond this are no adapters.
 ADAPTER_LIMIT = 20 << 30
+# What `merging run` and `merging compress` leave beside the weights.
+_RECORDS = frozenset({"merging.json", "store.json", "merging-ledger.jsonl"})
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
@@ -31,10 +33,13 @@ def fetch_adapter(hub: Hub, pinned: Pinned) -> Path:
 
 
 def wanted_files(pinned: Pinned) -> list[str]:
-    """The files of a repository that make a checkpoint: weights, index, configs and sidecars; never code or pickles."""
+    """The files of a repository that make a checkpoint: weights, index, configs and sidecars; never code or pickles.
+
+    Where merging wrote it, also what it is opened or verified by.
+    """
     weights = [path for path in pinned.files if path.endswith((SAFETENSORS, f"{SAFETENSORS}.index.json"))]
     configs = [path for path in pinned.files if path.endswith(("config.json", "README.md", "LICENSE"))]
-    return sorted({*weights, *configs, *sidecar_names(pinned.files)})
+    return sorted({*weights, *configs, *sidecar_names(pinned.files), *_RECORDS.intersection(pinned.files)})
 
 
 def pull(hub: Hub, pinned: Pinned, folder: Path | None, watch: Callable[[RemoteFile], None] = lambda _: None) -> Path:

@@ -2,9 +2,9 @@
 
 A source is a path: a folder, a .safetensors file or an index file; or a repository on the Hub, `owner/name` or
 `owner/name@revision`; or `base+adapter`, a LoRA adapter on its base; or `store:folder#task`, a task of what `merging
-compress` wrote, by its name or number. A path is looked for first in the recipe's folder, then in the current one. What
-exists on disk under the whole text is taken as it is, so paths with a "+" or "@" of their own work; `hf://owner/name`
-never means a path.
+compress` wrote, by its name or number; the folder may be a repository. A path is looked for first in the recipe's
+folder, then in the current one. What exists on disk under the whole text is taken as it is, so paths with a "+" or "@"
+of their own work; `hf://owner/name` never means a path.
 """
 
 from __future__ import annotations
@@ -13,16 +13,32 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from merging.checkpoint.tensors import Checkpoint
-from merging.errors import CheckpointError, HubError, MergingError, NoRepositoryError, nearest, raise_all
+from merging.errors import CheckpointError, HubError, MergingError, NoRepositoryError, raise_all
 from merging.hub.client import Hub
 from merging.hub.fetching import Fetch
 from merging.hub.names import HubName, is_explicit, parse_hub_name
-from merging.recipe.stores import base_of, baseless, no_store, refuse_store, spellings
-from merging.store.record import STORE
+from merging.recipe.paths import existing, nearest_paths
+from merging.recipe.stores import (
+    base_of,
+    base_there,
+    baseless,
+    baseless_there,
+    no_store,
+    no_store_there,
+    refuse_store,
+    spellings,
+)
+from merging.store.files import LocalFiles
+from merging.store.record import STORE, is_store
+
+if TYPE_CHECKING:
+    from merging.hub.checkpoint import RepositoryFiles
+    from merging.store.tasks import TaskStore
 
 Place = Path | HubName
 
@@ -31,7 +47,8 @@ Place = Path | HubName
 class Source:
     """A checkpoint on disk or on the Hub, and the adapter that is applied to it, if any.
 
-    Of a store, `path` is its folder, `task` what follows the "#" ("" where nothing does), `base` its base model.
+    Of a store, `path` is where it lies, `task` what follows the "#" ("" where nothing does), `base` its base model;
+    None for a store on the Hub, which has not been asked yet.
     """
 
     path: Place
@@ -65,24 +82,46 @@ def open_source(
 
     `where` is the place in the recipe; `fetch` says how a repository's bytes are had: "snapshot" keeps whole files in
     the Hub's cache, "shards" fetches them one after another and removes each, "ranges" keeps nothing on disk. An
-    adapter on the Hub is small and is fetched whole. `hub` is asked for the Hub if there is need of one, by default the
-    environment's. Raises CheckpointError, HubError, or Problems with all that is
-    wrong.
+    adapter on the Hub is small and is fetched whole; of a store only what the task needs is fetched. `hub` is asked for
+    the Hub if there is need of one, by default the environment's. Raises CheckpointError, HubError, or Problems with
+    all that is wrong.
     """
     source = find_source(text, relative_to=relative_to, where=where)
     try:
-        if source.base is None:
-            return _adapted(source, allow_pickle, fetch, hub or Hub.from_environment)
-        from merging.store.tasks import TaskStore
-
-        store = TaskStore(_local(source.path))
-        number = store.number(source.task or "", where)
-        return store.open(number, _adapted(source.base, allow_pickle, fetch, hub or Hub.from_environment))
+        opened = partial(_adapted, allow_pickle=allow_pickle, fetch=fetch, hub=hub or Hub.from_environment)
+        if source.task is None:
+            return opened(source)
+        store, base = _store(source, fetch, hub or Hub.from_environment, where)
+        # Of a task that is not there no base model is opened.
+        number = store.number(source.task, where)
+        return store.open(number, _based(store, partial(opened, base)))
     except HubError as error:
         close = _meant_here(text, relative_to) if isinstance(error, NoRepositoryError) else []
         fix = "; ".join(([error.fix] if error.fix else []) + ([f"nearest here: {', '.join(close)}"] if close else []))
         kind = type(error)
         raise kind(error.what, where=where or error.where, must_be=error.must_be, fix=fix or None) from None
+
+
+def _store(source: Source, fetch: Fetch, hub: Callable[[], Hub], where: str | None) -> tuple[TaskStore, Source]:
+    """The store that a source names, and its base model."""
+    from merging.store.tasks import TaskStore
+
+    if isinstance(source.path, Path):
+        assert source.base
+        return TaskStore(source.path), source.base
+    files = _repository(source.path, fetch, hub)
+    if not is_store(files):
+        raise no_store_there(files, where)
+    store = TaskStore(files)
+    return store, find_source(base_there(store.record.base, files))
+
+
+def _based(store: TaskStore, opened: Callable[[], Checkpoint]) -> Checkpoint:
+    """The base model; what the Hub says of it is told as said of that."""
+    try:
+        return opened()
+    except HubError as error:
+        raise baseless_there(store.files, error) from None
 
 
 def _adapted(source: Source, allow_pickle: bool, fetch: Fetch, hub: Callable[[], Hub]) -> Checkpoint:
@@ -101,19 +140,29 @@ def _adapted(source: Source, allow_pickle: bool, fetch: Fetch, hub: Callable[[],
 def _meant_here(text: str, relative_to: Path | None) -> list[str]:
     """Paths that may have been meant by what is no repository."""
     folders = [Path()] if relative_to is None else [relative_to, Path()]
+    text = text.removeprefix(STORE).partition("#")[0] if text.startswith(STORE) else text
     parts = [] if is_explicit(text) else text.split("+")
-    return [each for part in parts for each in _nearest_paths(part, folders)]
+    return [each for part in parts for each in nearest_paths(part, folders)]
 
 
 def _opened(place: Place, allow_pickle: bool, fetch: Fetch, hub: Callable[[], Hub]) -> Checkpoint:
     if isinstance(place, Path):
         from merging.checkpoint.shards import open_checkpoint
 
-        refuse_store(place)
+        refuse_store(LocalFiles(place))
         return open_checkpoint(place, allow_pickle=allow_pickle)
-    from merging.hub.checkpoint import open_repository
+    from merging.hub.checkpoint import open_pinned
 
-    return open_repository(place, hub(), fetch)
+    files = _repository(place, fetch, hub)
+    refuse_store(files)
+    return open_pinned(files)
+
+
+def _repository(name: HubName, fetch: Fetch, hub: Callable[[], Hub]) -> RepositoryFiles:
+    from merging.hub.checkpoint import RepositoryFiles
+
+    asked = hub()
+    return RepositoryFiles(asked, asked.pin(name), str(name), fetch)
 
 
 def _adapter(place: Place, hub: Callable[[], Hub]) -> tuple[Path, tuple[Any, ...]]:
@@ -129,9 +178,9 @@ def _adapter(place: Place, hub: Callable[[], Hub]) -> tuple[Path, tuple[Any, ...
 def find_source(text: str, *, relative_to: Path | None = None, where: str | None = None) -> Source:
     """What `text` names; of a store the record is read. Raises CheckpointError with the nearest names that exist."""
     folders = [Path()] if relative_to is None else [relative_to, Path()]
-    existing = _existing(text, folders)
-    if existing is not None:
-        return Source(existing)
+    whole_path = existing(text, folders)
+    if whole_path is not None:
+        return Source(whole_path)
     if text.startswith(STORE):
         return _find_store(text.removeprefix(STORE), folders, where)
     for plus in re.finditer(r"\+", text):
@@ -151,17 +200,23 @@ def find_source(text: str, *, relative_to: Path | None = None, where: str | None
 
 
 def _find_store(spelled: str, folders: Sequence[Path], where: str | None) -> Source:
-    """A folder and a task; of folders whose names hold a "#", the longest that is there."""
+    """A folder or a repository, and a task; of folders whose names hold a "#", the longest that is there."""
     for named, task in spellings(spelled):
-        folder = _existing(named, folders)
+        folder = existing(named, folders)
         if folder is not None:
             base = base_of(folder)
             try:
                 return Source(folder, task=task, base=find_source(base, relative_to=folder))
             except MergingError as error:
                 raise baseless(folder, error, where) from None
+    # A task may be called what its model's folder was, and a repository's name holds no "#".
+    named, _, task = spelled.partition("#")
+    place = _place(named, folders)
+    if isinstance(place, HubName):
+        return Source(place, task=task)
     named = spelled.rpartition("#")[0] or spelled
-    raise no_store(named, _nearest_paths(named, folders), where)
+    close = [*nearest_paths(named, folders), *([f"hf://{named}"] if parse_hub_name(named) else [])]
+    raise no_store(named, close, where)
 
 
 def _from(place: Place, folder: Path | None) -> str:
@@ -174,25 +229,23 @@ def _from(place: Place, folder: Path | None) -> str:
     return seen if seen.startswith(os.pardir) else f"./{seen}"
 
 
-def _local(place: Place) -> Path:
-    assert isinstance(place, Path)
-    return place
-
-
 def at_commits(text: str, commits: Mapping[tuple[str, str], str]) -> str:
     """A source whose repositories are those of known commits, by (repository, revision); other parts as they are.
 
     >>> at_commits("owner/base+./lora", {("owner/base", "main"): "0a1b"})
     'hf://owner/base@0a1b+./lora'
+    >>> at_commits("store:owner/tasks@v1#math", {("owner/tasks", "v1"): "2c3d"})
+    'store:hf://owner/tasks@2c3d#math'
     """
-    if text.startswith(STORE):
-        return text
 
     def pinned(part: str) -> str:
         named = parse_hub_name(part)
         commit = commits.get((named.repository, named.revision or "main")) if named else None
         return f"hf://{named.repository}@{commit}" if named and commit else part
 
+    if text.startswith(STORE):
+        named, mark, task = text.removeprefix(STORE).partition("#")
+        return f"{STORE}{pinned(named)}{mark}{task}"
     return "+".join(pinned(part) for part in text.split("+"))
 
 
@@ -200,43 +253,24 @@ def _place(text: str, folders: Sequence[Path]) -> Place | None:
     """An existing path, else a repository: unless its owner is a folder here, for then a path is misspelled."""
     if is_explicit(text):
         return parse_hub_name(text)
-    path = _existing(text, folders)
+    path = existing(text, folders)
     if path is not None:
         return path
     named = parse_hub_name(text)
-    if named is None or _existing(str(named.repository), folders) is not None:
+    if named is None or existing(str(named.repository), folders) is not None:
         return None
-    return named if _existing(named.repository.partition("/")[0], folders) is None else None
-
-
-def _existing(text: str, folders: Sequence[Path]) -> Path | None:
-    return next((folder / _at_home(text) for folder in folders if text and _exists(folder / _at_home(text))), None)
-
-
-def _at_home(text: str) -> Path:
-    """The path with a leading `~` expanded where there is such a home."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Path(text)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name too long for the file system
-        return False
+    return named if existing(named.repository.partition("/")[0], folders) is None else None
 
 
 def _refusal(part: str, folders: Sequence[Path], where: str | None) -> MergingError:
     path, _, revision = part.partition("@")
-    close = _nearest_paths(path, folders)
+    close = nearest_paths(path, folders)
     if not part:
         must_be = "a folder, a .safetensors file, or `base+adapter`"
         return CheckpointError("a model has an empty name", where=where, must_be=must_be)
     if "@" in revision:
         return CheckpointError(f"{part!r} names more than one revision", where=where, must_be="`path@revision`")
-    if revision and _existing(path, folders) is not None:
+    if revision and existing(path, folders) is not None:
         return CheckpointError(
             f"{path} is a local folder or file, and those have no revisions", where=where, fix=f"write {path!r}"
         )
@@ -251,21 +285,3 @@ def _refusal(part: str, folders: Sequence[Path], where: str | None) -> MergingEr
         must_be=f"found in {' or '.join(str(folder.absolute()) for folder in dict.fromkeys(folders))}",
         fix="nearest: " + ", ".join(close) if close else None,
     )
-
-
-def _nearest_paths(text: str, folders: Sequence[Path]) -> list[str]:
-    """Existing paths spelled like `text`, looked for where its first missing component would be."""
-    found: list[str] = []
-    for folder in folders:
-        known = Path()
-        missing = None
-        for component in _at_home(text).parts:
-            missing = component
-            if not _exists(folder / known / component):
-                break
-            known /= component
-        if missing is not None and (folder / known).is_dir():
-            found += [
-                str(known / name) for name in nearest(missing, sorted(each.name for each in (folder / known).iterdir()))
-            ]
-    return list(dict.fromkeys(found))

@@ -82,4 +82,7 @@ def test_a_source_is_written_as_another_folder_sees_it(here: Path) -> None:
 
 
 def test_only_repositories_are_pinned_to_commits() -> None:
-    assert at_commits("store:owner/base#1", {("owner/base", "main"): "0a1b"}) == "store:owner/base#1"
+    commits = {("owner/tasks", "main"): "0a1b", ("owner/tasks", "v1"): "2c3d"}
+    assert at_commits("store:./tasks#1", commits) == "store:./tasks#1"
+    assert at_commits("store:owner/tasks#a#b", commits) == "store:hf://owner/tasks@0a1b#a#b"
+    assert at_commits("store:hf://owner/tasks@v1#1", commits) == "store:hf://owner/tasks@2c3d#1"
