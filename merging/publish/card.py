@@ -134,6 +134,8 @@ def _paper(paper: str) -> str:
 
 
 def _linked(model: Model) -> str:
+    if model.task is not None and model.parents[0].repository:
+        return f"[{code(model.name)}]({HUB}/{model.parents[0].repository})"
     return " + ".join(_link(parent) for parent in model.parents) if not _is_numbered(model) else code(model.name)
 
 

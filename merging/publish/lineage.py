@@ -16,6 +16,7 @@ from merging.hub.redact import redacted
 from merging.publish.markup import visible
 from merging.recipe.recipe import KeyPath, Recipe
 from merging.recipe.text import recipe_from_data
+from merging.store.record import STORE
 
 Role = Literal["base model", "model", "statistics"]
 _HEX = re.compile(r"[0-9a-f]{8,128}")
@@ -49,16 +50,22 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One input of the merge: a parent, or a base model and its adapter; `fingerprint` is the record's digest of it."""
+    """One input of the merge: a parent, a base model and its adapter, or a task of a store and the store's base model.
+
+    `fingerprint` is the record's digest of it, `task` the task's name or number.
+    """
 
     parents: tuple[Parent, ...]
     role: Role
     fingerprint: str | None
     name: str
+    task: str | None = None
 
     @property
     def pinned(self) -> str:
         """How a recipe names it for ever; by its name where nothing of it is on a Hub."""
+        if self.task is not None:
+            return f"{STORE}{self.parents[0].pinned}#{self.task}"
         if not any(parent.repository for parent in self.parents):
             return self.name
         return "+".join(parent.pinned for parent in self.parents)
@@ -101,10 +108,11 @@ def read_lineage(record: Mapping[str, Any], parents: Sequence[Mapping[str, Any]]
     entries = _mappings(record.get("models"))
     sources = [str(entry.get("source", "")) for entry in entries]
     split = [_parents(source, entry, known) for source, entry in zip(sources, entries, strict=True)]
-    names = _distinct(["+".join(parent.name for parent in parts) for parts in split])
+    tasks = list(map(_task, sources))
+    names = _distinct([_name(parts, task) for parts, task in zip(split, tasks, strict=True)])
     models = tuple(
-        Model(parts, _role(recipe, source), _fingerprint(entry), name)
-        for parts, source, entry, name in zip(split, sources, entries, names, strict=True)
+        Model(parts, _role(recipe, source), _fingerprint(entry), name, task)
+        for parts, source, entry, name, task in zip(split, sources, entries, names, tasks, strict=True)
     )
     named = dict(zip(sources, models, strict=True))
     written = {source: model.name if model.is_local else source for source, model in named.items()}
@@ -161,7 +169,22 @@ def _parents(source: str, entry: Mapping[str, Any], known: Iterable[tuple[str | 
     own = _told(entry)
     candidates = [*known, *([own] if own else [])]
     commit = own[1].commit if own else None
+    if source.startswith(STORE):
+        return _behind_task(source, entry, [parent for _, parent in candidates])
     return tuple(_parent(part, candidates, commit) for part in source.split("+") if part) or (Parent(NAMELESS),)
+
+
+def _behind_task(source: str, entry: Mapping[str, Any], known: Sequence[Parent]) -> tuple[Parent, ...]:
+    """The store and its base model; which that is only the record says."""
+    told = [parent for _, parent in filter(None, map(_told, _mappings(entry.get("pinned"))))]
+    found = [next((each for each in known if _is_same(each, pin)), pin) for pin in told]
+    if found and _is_same(found[0], Parent("", entry.get("repository"), entry.get("commit"))):
+        return tuple(found)
+    return Parent(local_name(source.removeprefix(STORE).rpartition("#")[0])), *found
+
+
+def _is_same(one: Parent, other: Parent) -> bool:
+    return (one.repository, one.commit) == (other.repository, other.commit)
 
 
 def _parent(part: str, candidates: Iterable[tuple[str | None, Parent]], commit: str | None) -> Parent:
@@ -177,6 +200,15 @@ def _parent(part: str, candidates: Iterable[tuple[str | None, Parent]], commit: 
     if same:
         return next(iter([*own, *exact, same[0][1]]))
     return Parent(local_name(part.removeprefix(HUB_SCHEME)))
+
+
+def _task(source: str) -> str | None:
+    """Of a store the task that a source names."""
+    return visible(redacted(source.rpartition("#")[2])) if source.startswith(STORE) and "#" in source else None
+
+
+def _name(parents: Sequence[Parent], task: str | None) -> str:
+    return "+".join(parent.name for parent in parents) if task is None else f"{STORE}{parents[0].name}#{task}"
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -26,6 +26,35 @@ def test_an_adapter_brings_its_base_model_among_the_parents():
     assert lineage.models[0].pinned == f"ada/base@{COMMITS['ada/base']}+eve/style@{COMMITS['eve/style']}"
 
 
+def stored(source: str, *names: str) -> dict[str, object]:
+    """An entry of `models` for a task of a store, and what it comes from."""
+    pins = [{"repository": name, "commit": COMMITS[name]} for name in names]
+    return {"source": source, "fingerprint": "f" * 64, "pinned": pins}
+
+
+def test_a_task_of_a_store_brings_the_store_and_its_base_model_among_the_parents():
+    told = record(("store:eve/style@main#math", "bob/code"), base=None)
+    told["parents"] += [parent("eve/style"), parent("ada/base", license="mit")]
+    own = {"repository": "eve/style", "commit": COMMITS["eve/style"]}
+    told["models"][0] = {**stored("store:eve/style@main#math", "eve/style", "ada/base"), **own}
+    lineage = read_lineage(told)
+    assert lineage.base_models == ("eve/style", "ada/base", "bob/code")
+    assert lineage.parents[1].license == "mit"
+    assert lineage.models[0].name == "store:eve/style#math"
+    assert lineage.written["models"][0]["model"] == "store:eve/style@main#math"
+    assert lineage.pinned["models"][0]["model"] == f"store:eve/style@{COMMITS['eve/style']}#math"
+
+
+def test_a_task_of_a_local_store_keeps_the_name_of_its_folder_and_its_base_model():
+    told = record(("store:/mnt/ada/kept#math", "bob/code"), base=None)
+    told["parents"].append(parent("ada/base"))
+    told["models"][0] = stored("store:/mnt/ada/kept#math", "ada/base")
+    lineage = read_lineage(told)
+    assert lineage.models[0].is_local
+    assert lineage.base_models == ("ada/base", "bob/code")
+    assert lineage.written["models"][0]["model"] == "store:kept#math" == lineage.pinned["models"][0]["model"]
+
+
 def test_two_revisions_of_one_repository_keep_their_own_commits():
     told = record(("ada/math", "ada/math@v2"))
     told["parents"] = [parent("ada/math"), parent("ada/math@v2", commit="e" * 40), parent("ada/base")]
