@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from merging.cli.options import planning_options, quiet_option, recipe_argument, workers_option
+from merging.cli.options import overwrite_option, planning_options, quiet_option, recipe_argument, workers_option
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @planning_options
 @workers_option
+@overwrite_option
 @click.option("--no-resume", is_flag=True, help="Begin anew instead of going on where an earlier run stopped.")
 @click.option("--dry-run", is_flag=True, help="Say what would be kept and what it takes; write nothing.")
 @quiet_option
@@ -32,6 +33,7 @@ def compress(
     out: Path,
     planning: dict[str, Any],
     workers: int | None,
+    overwrite: bool,
     no_resume: bool,
     dry_run: bool,
     quiet: bool,
@@ -51,12 +53,13 @@ def compress(
     """
     from merging.engine.compress import prepare
 
-    store = prepare(Path(recipe), out, **planning)
+    store = prepare(Path(recipe), out, overwrite=overwrite, **planning)
     if not quiet and not json_events:
         click.echo(_outlook(store), err=not dry_run)
     if dry_run:
         return
-    _keep(store, out, planning["allow_unused"], workers=workers, resume=not no_resume, quiet=quiet, as_json=json_events)
+    options = {"workers": workers, "resume": not no_resume, "overwrite": overwrite}
+    _keep(store, out, planning["allow_unused"], quiet=quiet, as_json=json_events, **options)
     if not json_events:
         click.echo("tasks: " + ", ".join(f"store:{out}#{task}" for task in store.record.tasks))
 
@@ -73,14 +76,12 @@ def _outlook(store: StorePlan) -> str:
     )
 
 
-def _keep(
-    store: StorePlan, out: Path, allow_unused: bool, *, workers: int | None, resume: bool, quiet: bool, as_json: bool
-) -> None:
+def _keep(store: StorePlan, out: Path, allow_unused: bool, *, quiet: bool, as_json: bool, **options: Any) -> None:
     """Carry it out and show what happens; after an interruption, say how to go on."""
     from merging.cli.progress import summary, watch
     from merging.engine.compress import keep
 
-    events = keep(store, out, resume=resume, workers=workers, allow_unused=allow_unused)
+    events = keep(store, out, allow_unused=allow_unused, **options)
     try:
         with closing(cast("Generator[object]", events)) as watched:
             seen = watch(watched, quiet=quiet, as_json=as_json)

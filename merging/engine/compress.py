@@ -14,7 +14,7 @@ from merging.engine.events import Event, Sealed, Warned
 from merging.engine.keep_work import StorePasses
 from merging.engine.lane import require_device
 from merging.engine.ledger import refuse_silent
-from merging.engine.store_folder import StoreFolder, occupied
+from merging.engine.store_folder import StoreFolder, not_a_folder, occupied
 from merging.engine.store_plan import StorePlan, plan_store
 from merging.errors import MergingError, raise_all
 from merging.methods.application import BLOCK
@@ -47,6 +47,7 @@ def compress(
     checkpoints: Mapping[str, Checkpoint] | None = None,
     watch: Callable[[Event], None] | None = None,
     resume: bool = True,
+    overwrite: bool = False,
     workers: int | None = None,
     allow_unused: bool = False,
     **planning: Any,
@@ -58,14 +59,16 @@ def compress(
     else in float32; then every task comes back as `merging run` would have made it, bit for bit. Each of them is a
     source for recipes and commands: `store:OUT#task`. The base model is not in the folder; it must stay where it is.
 
-    Takes the memory of a merge. A run that was interrupted goes on; nothing is ever replaced. Further keywords go to
+    Takes the memory of a merge. A run that was interrupted goes on. A folder that holds anything is refused, unless
+    `overwrite` says that a merge or a store there is replaced once the new store is computed. Further keywords go to
     `plan`. Raises MergingError, all problems at once, before anything is written.
     """
     folder = Path(out)
-    store = prepare(recipe, folder, checkpoints=checkpoints, allow_unused=allow_unused, **planning)
+    store = prepare(recipe, folder, overwrite=overwrite, checkpoints=checkpoints, allow_unused=allow_unused, **planning)
     sealed: Sealed | None = None
     warnings: list[str] = []
-    for event in keep(store, folder, resume=resume, workers=workers, allow_unused=allow_unused):
+    running = keep(store, folder, resume=resume, overwrite=overwrite, workers=workers, allow_unused=allow_unused)
+    for event in running:
         if watch is not None:
             watch(event)
         if isinstance(event, Warned):
@@ -76,7 +79,7 @@ def compress(
     return Compressed(folder, store.record.tasks, sealed.files, store.nbytes, sealed.seconds, tuple(warnings))
 
 
-def prepare(recipe: Recipe | str | Path, folder: Path, **planning: Any) -> StorePlan:
+def prepare(recipe: Recipe | str | Path, folder: Path, *, overwrite: bool = False, **planning: Any) -> StorePlan:
     """What would be kept in a folder, from headers alone; nothing is written.
 
     Raises MergingError with all that is wrong with the recipe, its models, the folder and the room on its disk.
@@ -85,9 +88,10 @@ def prepare(recipe: Recipe | str | Path, folder: Path, **planning: Any) -> Store
     problems: list[MergingError] = []
     try:
         store = plan_store(recipe, out=folder, **planning)
-        problems += StoreFolder(folder, store).problems()
+        problems += StoreFolder(folder, store).problems(overwrite)
     except MergingError as error:
-        problems += [error, *([found] if (found := occupied(folder)) else [])]
+        found = not_a_folder(folder) if overwrite else occupied(folder)
+        problems += [error, *([found] if found else [])]
     raise_flat(problems)
     assert store
     return store
@@ -98,6 +102,7 @@ def keep(
     out: Path | str,
     *,
     resume: bool = True,
+    overwrite: bool = False,
     workers: int | None = None,
     allow_unused: bool = False,
     block: int = BLOCK,
@@ -110,7 +115,7 @@ def keep(
     require_device(store.plan.device)
     began = time.perf_counter()
     folder = StoreFolder(Path(out), store)
-    sink = folder.open(resume, overwrite=False)
+    sink = folder.open(resume, overwrite)
     try:
         passes = StorePasses(store.plan, sink, workers, block, record=folder.journal.add)
         passes.keep(folder.held(sink), {})

@@ -12,10 +12,12 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
 
+from merging.checkpoint.headers import shard_fault
 from merging.checkpoint.layout import INDEX_NAME, Layout, lay_out
 from merging.checkpoint.sidecars import copy_sidecars, write_config
 from merging.checkpoint.sink import PARTIAL, ShardSink, require_space, write_whole
@@ -30,9 +32,12 @@ from merging.engine.whole import WholeShards
 from merging.errors import OutputError, ResumeError
 from merging.planning.check import STATE
 from merging.planning.plan import Plan
+from merging.store.record import INDEX as STORE_INDEX
+from merging.store.record import RECORD as STORE_RECORD
 
 RECORD = "merging.json"
 LEDGER = "merging-ledger.jsonl"
+_WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
 def lay_out_plan(plan: Plan) -> Layout:
@@ -133,7 +138,7 @@ class OutputFolder:
     def _end(self, record: Mapping[str, Any], files: Sequence[Path]) -> None:
         write_whole(self.folder / RECORD, _json(record))
         for path in self._replaced:
-            if path not in files:
+            if path not in (*files, self.folder / RECORD):
                 path.unlink(missing_ok=True)
         self.close()
         shutil.rmtree(self._state)
@@ -160,6 +165,8 @@ class OutputFolder:
 
     def _refuse_occupied(self, overwrite: bool) -> None:
         held = stored_head(self._state / "journal.jsonl")
+        if overwrite:
+            self._replaced = recorded_files(self.folder)
         if held == self.head:
             return
         others = [path for path in self.folder.iterdir() if path.name != STATE]
@@ -177,8 +184,6 @@ class OutputFolder:
                 must_be="a new or empty folder",
                 fix="see `merging verify`" if same else "name another folder, or pass --overwrite",
             )
-        if overwrite:
-            self._replaced = _recorded_files(self.folder)
 
     def _claim(self, resume: bool) -> None:
         """Lock the folder and take over what an earlier run left in it, or remove it."""
@@ -225,10 +230,10 @@ def _summary(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished merge; None where there is none to read."""
+def read_record(folder: Path, name: str = RECORD) -> dict[str, Any] | None:
+    """The record of a finished merge, or another one; None where there is none to read."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((folder / name).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     return record if isinstance(record, dict) else None
@@ -238,7 +243,19 @@ def _recorded_plan(folder: Path) -> Any:
     return (read_record(folder) or {}).get("plan")
 
 
-def _recorded_files(folder: Path) -> list[Path]:
-    """Weights and index of an earlier merge, by its own record; plain names only."""
-    names = (read_record(folder) or {}).get("files", [])
-    return [folder / name for name in names if isinstance(name, str) and Path(name).name == name]
+def recorded_files(folder: Path) -> list[Path]:
+    """Weights, indices and at last records of an earlier merge or store, by its own record.
+
+    A record can be written by anyone: it names no other files, and none outside.
+    """
+    found: list[Path] = []
+    for record, beside in ((RECORD, ()), (STORE_RECORD, (STORE_INDEX,))):
+        names = (read_record(folder, record) or {}).get("files")
+        if isinstance(names, list):
+            plain = [name for name in names if isinstance(name, str) and any(map(partial(_is_plain, name), _WEIGHTS))]
+            found += [folder / name for name in (*plain, *beside, record)]
+    return [path for path in found if path.is_file()]
+
+
+def _is_plain(name: str, suffix: str) -> bool:
+    return shard_fault(name, suffix) is None

@@ -20,11 +20,12 @@ from typing import Any
 from merging.checkpoint.sink import PARTIAL, ShardSink, require_space, write_whole
 from merging.checkpoint.tensors import TensorSpec
 from merging.engine.execute import stored_digest
-from merging.engine.folder import LEDGER, OutputFolder
+from merging.engine.folder import LEDGER, OutputFolder, recorded_files
 from merging.engine.journal import Journal, stored_head
 from merging.engine.ledger import Row
 from merging.engine.store_plan import StorePlan
 from merging.errors import CheckpointError, MergingError, OutputError, ResumeError, VerificationError
+from merging.hub.names import is_explicit
 from merging.lazy import Tensor
 from merging.planning.check import EXTRA_BYTES, STATE
 from merging.store.bits import BITS
@@ -45,22 +46,35 @@ class StoreFolder(OutputFolder):
         self.journal = Journal(self._state / "journal.jsonl", self.head)
 
     def refuse(self, overwrite: bool) -> None:
-        """Raise OutputError where the folder holds anything but this very store, unfinished; nothing is replaced."""
-        if overwrite:
-            raise ValueError("a store replaces nothing")
-        problem = occupied(self.folder, self.head)
+        """Raise OutputError where the folder holds anything but this very store, unfinished, or its own base model."""
+        problem = self._in_the_way(overwrite)
         if problem:
             raise problem
+        # Without `overwrite` that is what a run that goes on had begun to replace.
+        self._replaced = recorded_files(self.folder)
 
-    def problems(self) -> list[MergingError]:
+    def problems(self, overwrite: bool = False) -> list[MergingError]:
         """Everything that would keep this store from being written here."""
-        found = occupied(self.folder, self.head)
+        found = self._in_the_way(overwrite)
         written = sum(path.stat().st_blocks * 512 for path in self.folder.glob("*" + PARTIAL))
         try:
             require_space(self.folder, max(0, self.layout.nbytes + EXTRA_BYTES - written))
         except OutputError as full:
             return [found, full] if found else [full]
         return [found] if found else []
+
+    def _in_the_way(self, overwrite: bool) -> MergingError | None:
+        if not overwrite:
+            return occupied(self.folder, self.head)
+        home = self.folder.resolve()
+        parts = [part for part in self.store.record.base.split("+") if not is_explicit(part)]
+        if any(home in ((place := (self.folder / part).resolve()), place.parent) for part in parts):
+            return OutputError(
+                f"{self.folder} holds the base model, which must stay where it is: tasks come back on it",
+                must_be="another folder than that of the base model",
+                fix="name another one",
+            )
+        return not_a_folder(self.folder)
 
     def held(self, sink: ShardSink) -> dict[str, Row]:
         """What an earlier run finished, as far as the files really hold it."""
@@ -73,6 +87,11 @@ class StoreFolder(OutputFolder):
 
     def seal(self, sink: ShardSink, rows: Mapping[str, Row]) -> list[Path]:
         """Make the store whole: weights, config, sidecars, ledger, index, and last the record."""
+        # All of the new one is in `.partial` files. The record of an earlier store goes last of its files and before
+        # the first new one has its name, so that no record ever stands beside files of another store.
+        for path in self._replaced:
+            if path.name not in self.layout.names:
+                path.unlink(missing_ok=True)
         files = sink.seal()
         _, about = self._complete(rows, [path.name for path in files])
         write_whole(self.folder / INDEX, self.store.layout.tensor_index())
@@ -105,15 +124,15 @@ def occupied(folder: Path, head: Mapping[str, str] | None = None) -> MergingErro
     """Why a store cannot be written into a folder; None where it is new or empty, or holds the one that began so."""
     if not folder.exists():
         return None
-    if not folder.is_dir():
-        return OutputError(f"{folder} is a file", must_be="a new or empty folder", fix="name another one")
+    if problem := not_a_folder(folder):
+        return problem
     begun = stored_head(folder / STATE / "journal.jsonl")
     names = sorted(path.name for path in folder.iterdir() if path.name != STATE)
     if begun is not None and head is not None and begun != head:
         return ResumeError(
             f"{folder} holds an unfinished run of another recipe, of other models or in other shards",
             must_be="a new or empty folder, or the one this store began in",
-            fix="name another folder, or remove that one",
+            fix="name another folder, or pass --overwrite to give that run up",
         )
     if begun is not None or not names:
         return None
@@ -121,8 +140,18 @@ def occupied(folder: Path, head: Mapping[str, str] | None = None) -> MergingErro
     with suppress(CheckpointError):
         what = f"{folder} already holds a store of {', '.join(read_store_record(LocalFiles(folder)).tasks)}"
     return OutputError(
-        what, where=", ".join(names[:5]), must_be="a new or empty folder", fix="name another folder, or remove that one"
+        what,
+        where=", ".join(names[:5]),
+        must_be="a new or empty folder",
+        fix="name another folder, or pass --overwrite",
     )
+
+
+def not_a_folder(folder: Path) -> MergingError | None:
+    """What is wrong with an output that is a file."""
+    if not folder.exists() or folder.is_dir():
+        return None
+    return OutputError(f"{folder} is a file", must_be="a new or empty folder", fix="name another one")
 
 
 def verify_store(folder: Path | str) -> int:

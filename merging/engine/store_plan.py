@@ -26,6 +26,11 @@ WIDEST = "F32"
 class StoreLayout(Layout):
     """Files of a store: vector-*.safetensors for all tasks, mask-1*.safetensors for the first alone, and so on."""
 
+    @property
+    def names(self) -> list[str]:
+        """Names of all files; the index has one of its own."""
+        return [file.name for file in self.files]
+
     def index_json(self) -> None:
         """None: a store is no model, and is not to be opened as one; see `tensor_index`."""
         return
@@ -97,12 +102,8 @@ def plan_store(recipe: Recipe | str | Path, *, out: Path | None = None, **planni
         if is_written
     ]
     canonical = _with_task(wish, keeps.parameter, None).data()
-    return StorePlan(
-        replace(planned, recipe=canonical, jobs=tuple(jobs)),
-        record,
-        _lay_out(record, dtype, planned.shard_bytes),
-        base,
-    )
+    made = replace(planned, recipe=canonical, jobs=tuple(jobs))
+    return StorePlan(made, record, _lay_out(record, dtype, made), base)
 
 
 def _keeps(recipe: Recipe) -> Keeps:
@@ -194,15 +195,16 @@ def _source(planned: Plan, base: int, out: Path | None) -> str:
         return text
 
 
-def _lay_out(record: StoreRecord, dtype: str, shard_bytes: int) -> StoreLayout:
+def _lay_out(record: StoreRecord, dtype: str, plan: Plan) -> StoreLayout:
     groups: dict[int, list[TensorSpec]] = {number: [] for number in range(len(record.tasks) + 1)}
     for number, spec in record.stored(lambda _: dtype):
         groups[number].append(spec)
     files: list[FileLayout] = []
     starts: dict[str, tuple[int, int]] = {}
     for number, specs in groups.items():
-        about = {"format": "pt", **({"task": record.tasks[number - 1]} if number else {})}
-        part = lay_out(specs, shard_bytes, about)
+        # A run goes on with files whose headers are its own: those of another store of the same tensors must not be.
+        about = {"format": "pt", "plan": plan.hash, **({"task": record.tasks[number - 1]} if number else {})}
+        part = lay_out(specs, plan.shard_bytes, about)
         starts |= {name: (len(files) + i, at) for name, (i, at) in part.starts.items()}
         stem = f"mask-{number}" if number else "vector"
         files += [replace(file, name=file.name.replace("model", stem, 1)) for file in part.files]

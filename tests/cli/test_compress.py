@@ -54,6 +54,20 @@ def test_a_task_is_written_out_with_passthrough_and_verifies(call: Call, recipe:
     assert call("verify", tmp_path / "one").code == 0
 
 
+def test_a_store_is_replaced_only_if_that_is_said(call: Call, recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tasks"
+    call("compress", recipe, out, "--quiet")
+    refused = call("compress", recipe, out)
+    assert refused.code == 1
+    assert "pass --overwrite" in refused.err
+    recipe.write_text(recipe.read_text().replace("emr", "tall_masks"))
+    assert call("compress", recipe, out, "--overwrite", "--dry-run").code == 0
+    assert json.loads((out / "store.json").read_text())["recipe"]["merge_method"] == "emr"
+    assert call("compress", recipe, out, "--overwrite", "--quiet").code == 0
+    assert json.loads((out / "store.json").read_text())["recipe"]["merge_method"] == "tall_masks"
+    assert call("verify", out).code == 0
+
+
 def test_events_come_as_lines_of_json(call: Call, recipe: Path, tmp_path: Path) -> None:
     lines = call("compress", recipe, tmp_path / "tasks", "--json-events").out.splitlines()
     kinds = [json.loads(line)["event"] for line in lines]

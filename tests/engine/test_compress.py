@@ -153,7 +153,7 @@ def test_all_problems_are_told_before_anything_is_written(tmp_path: Path) -> Non
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
 
 
-def test_a_finished_store_is_never_replaced(tmp_path: Path) -> None:
+def test_a_finished_store_is_not_replaced_unasked(tmp_path: Path) -> None:
     kept = kept_of(tmp_path, kind="llama", models=2)
     before = contents(kept.folder)
     with pytest.raises(OutputError, match="already holds a store of tuned-1, tuned-2"):
