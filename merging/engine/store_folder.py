@@ -95,14 +95,14 @@ class StoreFolder(OutputFolder):
         files = sink.seal()
         _, about = self._complete(rows, [path.name for path in files])
         write_whole(self.folder / INDEX, self.store.layout.tensor_index())
-        write_whole(self.folder / RECORD, _text({**about, **filled(self.store.record, rows).data()}))
+        write_whole(self.folder / RECORD, record_text({**about, **filled(self.store.record, rows).data()}))
         self.close()
         shutil.rmtree(self._state)
         return files
 
 
-def _text(data: Mapping[str, Any]) -> bytes:
-    """JSON for people too: one tensor a line."""
+def record_text(data: Mapping[str, Any]) -> bytes:
+    """store.json, for people too: one tensor a line."""
     head = json.dumps({key: value for key, value in data.items() if key != "tensors"}, indent=2)
     tensors = ",\n    ".join(json.dumps(each, ensure_ascii=False) for each in data["tensors"])
     return f'{head.removesuffix("}").rstrip()},\n  "tensors": [\n    {tensors}\n  ]\n}}\n'.encode()
@@ -160,11 +160,7 @@ def verify_store(folder: Path | str) -> int:
     Raises VerificationError naming those whose bytes are not what was written, CheckpointError where the store is none.
     """
     held = TaskStore(folder).held()
-    try:
-        lines = (Path(folder) / LEDGER).read_text(encoding="utf-8").splitlines()
-        parts = [part for row in map(json.loads, lines) for part in _parts(row)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VerificationError(f"the ledger of {folder} cannot be read: {error}", must_be=LEDGER) from None
+    parts = ledger_parts(folder)
     specs = held.specs
     known = {name for name, _, _ in parts}
     bad = [name for name in specs if name not in known]
@@ -175,6 +171,15 @@ def verify_store(folder: Path | str) -> int:
             f"{len(bad)} tensors of {folder} are not what was written", where=shown, fix="compress the models again"
         )
     return len(parts)
+
+
+def ledger_parts(folder: Path | str) -> list[tuple[str, int, str]]:
+    """Name, span and digest of everything that the ledger says is stored. Raises VerificationError."""
+    try:
+        lines = (Path(folder) / LEDGER).read_text(encoding="utf-8").splitlines()
+        return [part for row in map(json.loads, lines) for part in _parts(row)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VerificationError(f"the ledger of {folder} cannot be read: {error}", must_be=LEDGER) from None
 
 
 def _parts(row: Row) -> Iterator[tuple[str, int, str]]:

@@ -48,18 +48,18 @@ def write_card(
     Raises RecipeError or Problems where the recorded recipe is none.
     """
     lineage = read_lineage(record, parents)
-    method = _method(lineage.recipe.method)
+    method = method_of(lineage.recipe.method)
     verdict = licence_of(lineage.parents, repository)
     shares = read_shares(ledger, config)
     sections = (
-        _front_matter(lineage, method, verdict, config or {}),
+        front_matter(lineage, method, verdict, config or {}),
         f"# {heading((repository or 'Merged model').rpartition('/')[2])}",
         _opening(lineage, method),
-        f"## Method\n\n{_cited(lineage, method, ledger)}",
-        f"## Models\n\n{_models(lineage, shares)}",
+        f"## Method\n\n{cited(lineage, method, ledger)}",
+        f"## Models\n\n{models_section(lineage, shares)}",
         f"## What each layer got\n\n![{TITLE}]({PICTURE})\n\n{_outcome(ledger)}",
-        *_settings(ledger, lineage, method),
-        f"## Recipe\n\n{_recipe(lineage)}",
+        *settings_section(ledger, lineage, method),
+        f"## Recipe\n\n{recipe_section(lineage)}",
         f"## Making it again\n\n{_again(record, lineage)}",
         "## Licence\n\n" + "\n".join(f"- {sentence}" for sentence in verdict.sentences),
     )
@@ -71,7 +71,7 @@ def model_names(record: Mapping[str, Any], parents: Sequence[Mapping[str, Any]] 
     return tuple(model.name for model in read_lineage(record, parents).models)
 
 
-def _method(name: str) -> Method | None:
+def method_of(name: str) -> Method | None:
     """The method, or None for one that is not installed here."""
     try:
         return find_method(name)
@@ -79,12 +79,19 @@ def _method(name: str) -> Method | None:
         return None
 
 
-def _front_matter(lineage: Lineage, method: Method | None, verdict: Verdict, config: Mapping[str, Any]) -> str:
+def front_matter(
+    lineage: Lineage,
+    method: Method | None,
+    verdict: Verdict,
+    config: Mapping[str, Any],
+    tags: Sequence[str] = ("merge", "merging"),
+) -> str:
+    """The block of metadata; `config` is that of a model which others may load, empty where there is none."""
     name = method.name if method else lineage.recipe.method
     data: dict[str, Any] = {}
     if lineage.base_models:
         data |= {"base_model": list(lineage.base_models), "base_model_relation": "merge"}
-    data["tags"] = ["merge", "merging", *([name] if _TAG.fullmatch(name) and name != "mergekit" else [])]
+    data["tags"] = [*tags, *([name] if _TAG.fullmatch(name) and name != "mergekit" else [])]
     data["license"] = verdict.id
     if verdict.name:
         data["license_name"] = verdict.name
@@ -107,7 +114,7 @@ def _opening(lineage: Lineage, method: Method | None) -> str:
     sources = [model for model in merged if model not in base]
     count = len(sources)
     number = _WORDS[count] if count < len(_WORDS) else str(count)
-    onto = f" and the base model {listed([_linked(model) for model in base])}" if base else ""
+    onto = f" and the base model {listed([linked(model) for model in base])}" if base else ""
     models = f"{number} model{'s' if count != 1 else ''}"
     name = code(method.name if method else lineage.recipe.method)
     return (
@@ -116,7 +123,8 @@ def _opening(lineage: Lineage, method: Method | None) -> str:
     )
 
 
-def _cited(lineage: Lineage, method: Method | None, ledger: Sequence[Mapping[str, Any]]) -> str:
+def cited(lineage: Lineage, method: Method | None, ledger: Sequence[Mapping[str, Any]]) -> str:
+    """The method with its paper, and those that stood in for it."""
     if method is None:
         said = f"{code(lineage.recipe.method)}, which is not among the methods that this card's writer knows."
     else:
@@ -133,7 +141,8 @@ def _paper(paper: str) -> str:
     return f"[{paper}]({address}{number})" if address else paper
 
 
-def _linked(model: Model) -> str:
+def linked(model: Model) -> str:
+    """A model's name, with a link to where it is if it is on the Hub."""
     if model.task is not None and model.parents[0].repository:
         return f"[{code(model.name)}]({HUB}/{model.parents[0].repository})"
     return " + ".join(_link(parent) for parent in model.parents) if not _is_numbered(model) else code(model.name)
@@ -148,18 +157,20 @@ def _link(parent: Parent) -> str:
     return f"[{code(parent.name)}]({HUB}/{parent.repository})" if parent.repository else code(parent.name)
 
 
-def _models(lineage: Lineage, shares: Shares) -> str:
-    has_shares = bool(shares.totals)
+def models_section(lineage: Lineage, shares: Shares | None, record: str = "merging.json") -> str:
+    """The models as a table: what they were taken as, their commits, checks and fingerprints, and shares if given."""
+    totals = shares.totals if shares else {}
+    has_shares = bool(totals)
     heads = ["Model", "Taken as", "Commit", "Checked by", "Fingerprint", *(["Share"] if has_shares else [])]
     rows = []
     for i, model in enumerate(lineage.models):
-        share = [percent(shares.totals[i]) if i in shares.totals else "–"] if has_shares else []
+        share = [percent(totals[i]) if i in totals else "–"] if has_shares else []
         digits = f"`{model.fingerprint[:_FINGERPRINT_SHOWN]}`" if model.fingerprint else "–"
         commits = "<br>".join(_commit(parent) for parent in model.parents)
         checks = "<br>".join(dict.fromkeys(_checked(parent) for parent in model.parents))
-        rows.append([_linked(model), model.role, commits, checks, digits, *share])
-    notes = f"Fingerprints are shown by their first {_FINGERPRINT_SHOWN} digits; `merging.json` holds them whole."
-    return "\n\n".join([table(heads, rows), notes + _share_note(shares), *_warned(lineage)])
+        rows.append([linked(model), model.role, commits, checks, digits, *share])
+    note = f"Fingerprints are shown by their first {_FINGERPRINT_SHOWN} digits; `{record}` holds them whole."
+    return "\n\n".join([table(heads, rows), note + (_share_note(shares) if shares else ""), *_warned(lineage)])
 
 
 def _commit(parent: Parent) -> str:
@@ -205,12 +216,13 @@ def _outcome(ledger: Sequence[Mapping[str, Any]]) -> str:
     still = sum(bool(row["base"]) and not row["merged_norm"] for row in merged)
     if still:
         lines.append(f"Merged tensors that no model had changed, and that are the base model's: {still:,}.")
-    lines.append(_non_finite(ledger))
-    lines += _notes(ledger)
+    lines.append(non_finite(ledger))
+    lines += notes(ledger)
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _non_finite(ledger: Sequence[Mapping[str, Any]]) -> str:
+def non_finite(ledger: Sequence[Mapping[str, Any]]) -> str:
+    """Whether every entry is a number."""
     broken = [row for row in ledger if row["non_finite"]]
     if not broken:
         return "Every entry is a finite number."
@@ -220,27 +232,39 @@ def _non_finite(ledger: Sequence[Mapping[str, Any]]) -> str:
     return f"**{count:,} entries are not finite**, in {shown}{more}."
 
 
-def _notes(ledger: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def notes(ledger: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Why tensors were treated otherwise than the rest, in the ledger's own words."""
     notes = Counter(row["note"] for row in ledger if row.get("note"))
     for note, count in notes.most_common(8):
         yield f"{count:,} tensor{'s' if count != 1 else ''}: {code(note)}."
 
 
-def _settings(ledger: Sequence[Mapping[str, Any]], lineage: Lineage, method: Method | None) -> Iterator[str]:
+def settings_section(ledger: Sequence[Mapping[str, Any]], lineage: Lineage, method: Method | None) -> Iterator[str]:
+    """The section of parameters, where there are any."""
     names = [model.name for model in lineage.models]
     rows = settings_table(ledger, names, method)
     if rows:
         yield f"## Settings\n\nAs the tensors got them.\n\n{table(['Parameter', 'Value', 'What it is'], rows)}"
 
 
-def _recipe(lineage: Lineage) -> str:
+def recipe_section(lineage: Lineage) -> str:
+    """The recipe as it was written, local models by name."""
     local = any(model.is_local for model in lineage.models)
     note = "Local models stand in it by the last part of their path.\n\n" if local else ""
     return note + fenced(write_yaml(lineage.written), "yaml")
 
 
 def _again(record: Mapping[str, Any], lineage: Lineage) -> str:
+    commands = "merging run recipe.yaml merged/{}\nmerging verify merged/ --all"
+    return again(record, lineage, commands) + (
+        "\n\nWith the same versions of `merging` and torch the weights come out the same, to the bit, for any memory,"
+        " number of workers or interruption. `merging verify FOLDER --sample 0` compares a download of this repository"
+        " with what was written, tensor by tensor."
+    )
+
+
+def again(record: Mapping[str, Any], lineage: Lineage, commands: str) -> str:
+    """What makes the same output again: the pinned recipe and the commands; {} in these is for the size of shards."""
     version = str(record.get("merging", ""))
     release = f" {version}" if re.fullmatch(r"[0-9][0-9A-Za-z.+!-]*", version) else ""
     shard_bytes = record.get("shard_bytes", SHARD_BYTES)
@@ -252,12 +276,7 @@ def _again(record: Mapping[str, Any], lineage: Lineage) -> str:
     )
     parts = [f"With `merging`{release}, {which}, as `recipe.yaml`{local}:"]
     parts += [fenced(write_yaml(lineage.pinned), "yaml")] if pinned else []
-    parts.append(fenced(f"merging run recipe.yaml merged/{sized}\nmerging verify merged/ --all", "sh"))
-    parts.append(
-        "With the same versions of `merging` and torch the weights come out the same, to the bit, for any memory,"
-        " number of workers or interruption. `merging verify FOLDER --sample 0` compares a download of this repository"
-        " with what was written, tensor by tensor."
-    )
+    parts.append(fenced(commands.format(sized), "sh"))
     return "\n\n".join(parts)
 
 

@@ -10,6 +10,7 @@ from merging.publish.card import model_names, write_card
 from merging.publish.card_layers import PICTURE, draw_layers
 from merging.publish.manifest import Manifest
 from merging.publish.readme import MERGE, README, with_card
+from merging.publish.store_card import write_store_card
 
 
 def with_card_files(
@@ -18,14 +19,18 @@ def with_card_files(
     existing: str | None = None,
     parents: Sequence[Mapping[str, Any]] | None = None,
 ) -> Manifest:
-    """The manifest and README.md, or MERGE.md where README.md is a person's, and the picture, made in memory.
+    """The manifest and README.md, or MERGE.md where README.md is a person's, and a merge's picture, made in memory.
 
     `existing` is the repository's README.md, None where it has none; `parents` is what the Hub says of the merge's
     sources, by default what the record says. A README.md to which nothing is added is not published again.
     """
     ledger, config = found.ledger(), read_config(found.folder)
-    readme, merge = with_card(existing, write_card(found.record, ledger, repository, parents, config))
-    picture = draw_layers(ledger, model_names(found.record, parents), config)
+    if found.tasks:
+        card, picture = write_store_card(found.record, ledger, found.tasks, repository, parents), None
+    else:
+        card = write_card(found.record, ledger, repository, parents, config)
+        picture = draw_layers(ledger, model_names(found.record, parents), config)
+    readme, merge = with_card(existing, card)
     texts = {README: None if readme == existing else readme, MERGE: merge, PICTURE: picture}
     kept = found.without(README, MERGE)
     for path, text in texts.items():

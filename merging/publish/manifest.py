@@ -1,6 +1,7 @@
 """Which files of a finished merge are published: those that its record names and those that belong to it, no others.
 
-Whatever else lies in the folder stays where it is and is listed, so that nobody has to guess what went out.
+Whatever else lies in the folder stays where it is and is listed, so that nobody has to guess what went out. Of a store
+of tasks see merging/publish/stored.py.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ _CARD_BYTES = 8 << 20
 class Manifest:
     """What of a folder is published: weights first, then the files beside them; `left_out` are all others' names.
 
-    `record` is the merge's own; the published one tells no path of this machine.
+    `record` is the merge's own; the published one tells no path of this machine. `tasks` are those of a store.
     """
 
     folder: Path
     entries: tuple[Entry, ...]
     left_out: tuple[str, ...]
     record: Mapping[str, Any] = field(repr=False)
+    tasks: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -66,18 +68,18 @@ def manifest(folder: Path | str) -> Manifest:
     """
     folder = Path(folder)
     record = read_record(folder)
-    _require_finished(folder, record)
+    require_finished(folder, record)
     assert record is not None
     weights, problems = recorded_weights(folder, record)
-    beside, more = _beside(folder)
+    beside, more = files_beside(folder)
     raise_all(problems + more)
     entries = (*weights, *beside)
-    left_out = tuple(_left_out(folder, {entry.path for entry in entries}))
+    left_out = names_left_out(folder, {entry.path for entry in entries})
     told = (json.dumps(shareable(record), indent=2) + "\n").encode()
     return Manifest(folder, entries, left_out, record).adding(RECORD, told)
 
 
-def _require_finished(folder: Path, record: Mapping[str, Any] | None) -> None:
+def require_finished(folder: Path, record: Mapping[str, Any] | None) -> None:
     """Raise OutputError unless the folder looks like what a finished run leaves."""
     problems: list[MergingError] = []
     if not folder.is_dir():
@@ -96,17 +98,17 @@ def _require_finished(folder: Path, record: Mapping[str, Any] | None) -> None:
         problems.append(
             OutputError(
                 f"{folder} holds no record of a merge",
-                must_be=f"a folder with {RECORD}, which every finished `merging run` leaves",
-                fix="publish the folder that `merging run RECIPE FOLDER` made",
+                must_be=f"a folder with {RECORD}, which every finished `merging run` leaves, or a store of tasks",
+                fix="publish the folder that `merging run RECIPE FOLDER` or `merging compress` made",
             )
         )
     raise_all(problems)
 
 
-def _beside(folder: Path) -> tuple[list[Entry], list[MergingError]]:
-    """Config, sidecars, record, ledger, and card and picture where they are ours."""
+def files_beside(folder: Path) -> tuple[list[Entry], list[MergingError]]:
+    """Config, sidecars, ledger, and card and picture where they are ours; and what is wrong with them."""
     problems: list[MergingError] = []
-    names = [name for name in (CONFIG, RECORD, LEDGER) if os.path.lexists(folder / name)]
+    names = [name for name in (CONFIG, LEDGER) if os.path.lexists(folder / name)]
     try:
         names[1:1] = find_sidecars(folder)
     except MergingError as error:
@@ -129,8 +131,12 @@ def _is_own(path: Path) -> bool:
     return MARK in text[:1000] if path.name == PICTURE else is_ours(text)
 
 
-def _left_out(folder: Path, published: set[str]) -> Iterator[str]:
+def names_left_out(folder: Path, published: set[str]) -> tuple[str, ...]:
     """Names of what lies in the folder and is not published; a folder of which nothing is, by its own name."""
+    return tuple(_left_out(folder, published))
+
+
+def _left_out(folder: Path, published: set[str]) -> Iterator[str]:
     opened = {str(PurePosixPath(path).parent) for path in published}
     for each in sorted(folder.iterdir()):
         if each.is_dir() and not each.is_symlink() and each.name in opened:

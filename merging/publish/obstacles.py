@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from merging.engine.folder import RECORD
 from merging.errors import HubError, MergingError
 from merging.hub.client import Hub, RemoteFile
 from merging.hub.download import download
@@ -12,6 +13,7 @@ from merging.publish.destination import Destination, Target
 from merging.publish.licences import licence_of
 from merging.publish.lineage import read_lineage
 from merging.publish.readme import MERGE, README, is_ours
+from merging.store.record import RECORD as STORE_RECORD
 
 # A card beyond this was not written to be read.
 CARD_BYTES = 4 << 20
@@ -32,6 +34,12 @@ def stale_weights(there: Destination, wanted: Iterable[str]) -> tuple[str, ...]:
     """Weights of another model in the repository: those that are not among the files wanted."""
     ours = set(wanted)
     return tuple(path for path in there.files if path not in ours and _is_weights(path))
+
+
+def stale_records(there: Destination, wanted: Iterable[str], stale: tuple[str, ...]) -> tuple[str, ...]:
+    """Our records of those weights, which would say of the repository what it no longer is."""
+    ours = set(wanted)
+    return tuple(path for path in (RECORD, STORE_RECORD) if stale and path in there.files and path not in ours)
 
 
 def _is_weights(path: str) -> bool:
@@ -83,6 +91,6 @@ def notices(record: Mapping[str, Any], target: Target, there: Destination) -> It
     parents = read_lineage(record).parents
     yield from licence_of(parents, target.repository).sentences
     if target.repository in {parent.repository for parent in parents}:
-        yield f"{target.repository} is itself a source of this merge."
+        yield f"{target.repository} is itself a source of what is published."
     if there.pinned and not there.pinned.private and target.private:
         yield f"{target.repository} is public, and stays so."

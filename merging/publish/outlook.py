@@ -10,8 +10,10 @@ from merging.hub.client import Hub
 from merging.publish.carded import with_card_files
 from merging.publish.destination import Destination, Target, look
 from merging.publish.manifest import Manifest, manifest
-from merging.publish.obstacles import ambiguous, notices, occupied, stale_weights, text_there
+from merging.publish.obstacles import ambiguous, notices, occupied, stale_records, stale_weights, text_there
 from merging.publish.readme import MERGE, README
+from merging.publish.stored import store_manifest
+from merging.store.record import is_store
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Outlook:
     manifest    the files, with the card as it will stand
     private     whether others will not see the repository; of an existing one, as it is
     replaced    files of the repository that get this merge's content
-    stale       weights of an earlier model there, which this push deletes
+    stale       weights of an earlier model there, and their record, which this push deletes
     kept        files of the repository that are left as they are
     notices     what the one who publishes should know: licences, gated and private sources, paths in the record
     """
@@ -45,12 +47,12 @@ class Outlook:
 
 
 def prepare(hub: Hub, folder: Path, target: Target, *, replace: bool = False) -> tuple[Outlook, Destination]:
-    """Find out what a push of a finished merge will do, and what the Hub has there now. Changes nothing.
+    """Find out what a push of a finished merge or store will do, and what the Hub has there now. Changes nothing.
 
     The folder is judged before the Hub is asked. Raises OutputError, HubError, RecipeError, or Problems with all that
     is in the way.
     """
-    found = manifest(folder)
+    found = store_manifest(folder) if is_store(folder) else manifest(folder)
     there = look(hub, target)
     carded = with_card_files(found, target.repository, text_there(hub, there, README))
     wanted = {entry.path for entry in carded.entries}
@@ -58,6 +60,7 @@ def prepare(hub: Hub, folder: Path, target: Target, *, replace: bool = False) ->
     stale = stale_weights(there, wanted)
     fix = "pass --replace, which deletes exactly these files in the same commit"
     raise_all([*ambiguous(target, () if replace else stale, fix), *occupied(hub, there, wanted)])
+    stale += stale_records(there, wanted, stale)
     outlook = Outlook(
         target=target,
         account=there.account,

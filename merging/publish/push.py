@@ -1,4 +1,4 @@
-"""A finished merge put on the Hub: file after file, then one commit of all, then each compared with what was sent."""
+"""A finished merge or store put on the Hub: file after file, one commit of all, each compared with what was sent."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def push(
     watch: Watch | None = None,
     hub: Hub | None = None,
 ) -> Published:
-    """Publish a finished merge as one commit to `owner/name`, or to `owner/name@branch`; returns what the Hub has then.
+    """Publish a finished merge, or a store of tasks whose base model is on the Hub, as one commit to `owner/name`.
+
+    `owner/name@branch` names a branch. Returns what the Hub has then.
 
     A repository that is not there is made, `private` or not; one that is there keeps its visibility. Only the files of
     the merge are sent, with a card; nothing that a person wrote is overwritten, and files that do not belong to the
@@ -139,4 +141,6 @@ def _tell(watch: Watch | None, entry: Entry, held: bool, done: int) -> None:
 
 def _message(outlook: Outlook) -> str:
     recipe: dict[str, Any] = outlook.manifest.record.get("recipe") or {}
-    return f"Merge by {recipe.get('merge_method', 'merging')}, with merging"
+    method = recipe.get("merge_method", "merging")
+    count = len(outlook.manifest.tasks)
+    return f"Store of {count} tasks by {method}, with merging" if count else f"Merge by {method}, with merging"

@@ -42,12 +42,17 @@ def baseless(folder: Path, error: MergingError, where: str | None) -> MergingErr
     )
 
 
+def is_on_hub(named: str) -> bool:
+    """Whether the source of a base model, as a store names it, is all of repositories."""
+    return all(is_explicit(part) and parse_hub_name(part) for part in named.split("+"))
+
+
 def base_there(named: str, files: StoreFiles) -> str:
     """The source of the base model of a store on the Hub: repositories alone, whatever paths there are here.
 
     Raises CheckpointError for anything else: nobody else's disk decides which of our files is read.
     """
-    if not all(is_explicit(part) and parse_hub_name(part) for part in named.split("+")):
+    if not is_on_hub(named):
         raise CheckpointError(
             f"the base model of the store {files.name} is {shown(named)}, which is on no Hub",
             where=f"{files.where}/{RECORD}",

@@ -54,6 +54,11 @@ class TaskStore:
         """Names of the tasks, in the order of the models they came from."""
         return self.record.tasks
 
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """Names of all weight files."""
+        return tuple(sorted(set(self._index.values())))
+
     def number(self, task: str | int, where: str | None = None) -> int:
         """A task's number, counted from 1, by its name or number. Raises CheckpointError naming those there are."""
         text = str(task)
