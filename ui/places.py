@@ -64,7 +64,9 @@ def refusal(source: str) -> str | None:
     try:
         found = find_source(source)
     except MergingError:
-        parts = [part for part in source.split("+") if not parse_hub_name(part)]
+        # Of a store it is the folder that would be looked for.
+        named = source.removeprefix("store:").partition("#")[0] if source.startswith("store:") else source
+        parts = [part for part in named.split("+") if not parse_hub_name(part)]
         return next(filter(None, map(path_refusal, parts)), None)
     for place in found.places:
         if isinstance(place, Path) and (says := path_refusal(str(place))):
@@ -109,8 +111,7 @@ def stamp(source: str) -> Stamp:
     found: list[tuple[str, int, int]] = []
     if remote.is_remote(source):
         found += [(commit, 0, 0) for commit in remote.commits(source)]
-    for part in source.split("+"):
-        place = Path(part).expanduser()
+    for place in _paths(source):
         try:
             files = [place] if place.is_file() else [Path(each.path) for each in os.scandir(place)]
             told = [(path.name, path.stat()) for path in files if path.name.endswith(_TOLD)]
@@ -118,6 +119,14 @@ def stamp(source: str) -> Stamp:
             continue
         found += [(name, state.st_size, state.st_mtime_ns) for name, state in told]
     return tuple(sorted(found))
+
+
+def _paths(source: str) -> list[Path]:
+    """The paths that a source is read from; of one that is not found, those that it names."""
+    try:
+        return [place for place in find_source(source).places if isinstance(place, Path)]
+    except MergingError:
+        return [Path(part) for part in source.split("+")]
 
 
 def _checkpoints(root: Path) -> Iterator[Path]:
