@@ -46,10 +46,14 @@ def compress(
     by the name of the model it came from or by its number; the base model must stay where it is. An interrupted run
     goes on when the same command is given again.
 
+    Where the base model is on the Hub, `merging push OUT owner/name` publishes the store, and store:owner/name#task
+    reads a task from there.
+
     \b
     Examples:
       merging compress recipe.yaml tasks/
       merging inspect store:tasks#math
+      merging compress other.yaml tasks/ --overwrite
     """
     from merging.engine.compress import prepare
 

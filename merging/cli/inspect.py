@@ -19,11 +19,14 @@ from merging.cli.text import printable
 @click.option("--allow-pickle", is_flag=True, help="Read .bin and .pt files, through a restricted unpickler.")
 @json_option
 def inspect(path: str, pattern: str | None, allow_pickle: bool, as_json: bool) -> None:
-    """List the tensors of the checkpoint PATH: a folder or a .safetensors file. No entry is read.
+    """List the tensors of the checkpoint PATH, or of a source as recipes have it. No entry is read.
+
+    PATH is a folder, a .safetensors file, owner/name on the Hub, base+adapter, or store:FOLDER#task.
 
     \b
-    Example:
+    Examples:
       merging inspect merged/ --filter 'layers\\.0\\.'
+      merging inspect store:ada/my-tasks#math
     """
     from merging.analysis.contents import contents
     from merging.recipe.source import open_source

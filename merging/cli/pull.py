@@ -1,4 +1,4 @@
-"""`merging pull`: fetch a checkpoint from the Hub."""
+"""`merging pull`: fetch a checkpoint, or a store of tasks, from the Hub."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
 def pull(name: str, folder: Path | None) -> None:
     """Fetch the weights, configs and tokenizer of a repository, every large file checked by its SHA-256.
+
+    A store of tasks is fetched whole, and store:FOLDER#task reads a task of it; store:OWNER/NAME#task needs no pull.
 
     Into FOLDER, or into the Hub's cache without one, where recipes that name the repository find it. Nothing is
     fetched twice: an interrupted pull goes on. Code and pickles are left out.

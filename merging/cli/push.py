@@ -1,4 +1,4 @@
-"""`merging push`: put a finished merge on the Hub."""
+"""`merging push`: put a finished merge or a store of tasks on the Hub."""
 
 from __future__ import annotations
 
@@ -52,6 +52,9 @@ def push(
 ) -> None:
     """Publish the merge in OUT on the Hub: weights, config, tokenizer, record and a model card, in one commit.
 
+    A store that `merging compress` made is published in the same way if its base model is on the Hub; its tasks are
+    then read as store:OWNER/NAME#task.
+
     A new repository is private. Only files of the merge are sent, and no README that a person wrote is overwritten.
     What the Hub has already is not sent again, so an interrupted push is simply run again. When this ends without an
     error, every file of the commit has been compared with what was sent.
@@ -60,6 +63,7 @@ def push(
     Examples:
       merging push merged/ ada/my-merge --dry-run
       merging push merged/ ada/my-merge
+      merging push tasks/ ada/my-tasks
       merging push merged/ team/model --pr --message "Merge of math and code"
     """
     from merging.publish.push import push as publish
