@@ -12,18 +12,31 @@ from itertools import accumulate
 from merging.checkpoint.layout import Layout
 from merging.checkpoint.tensors import Checkpoint
 from merging.planning.plan import Job, Plan
+from merging.store.tasks import TaskCheckpoint
 
 
 def streams_well(plan: Plan, layout: Layout, saved_bytes: int) -> bool:
     """Whether reading in the order of the output holds at most `saved_bytes` more of the sources on disk."""
     jobs = {job.spec.name: job for job in plan.jobs}
     in_order = [jobs[name] for name in layout.order]
-    more = sum(
-        stretch(model, _read(in_order, i)) - stretch(model, _read(plan.jobs, i))
+    fetched = [
+        (i, model, part)
         for i, model in enumerate(plan.models)
-        if getattr(model, "fetch", None) == "shards"
-    )
-    return more <= saved_bytes
+        for part in getattr(model, "made_of", (model,))
+        if getattr(part, "fetch", None) == "shards"
+    ]
+
+    def held(order: Sequence[Job]) -> int:
+        return sum(stretch(part, _stored(model, part, _read(order, i))) for i, model, part in fetched)
+
+    return held(in_order) - held(plan.jobs) <= saved_bytes
+
+
+def _stored(model: Checkpoint, part: Checkpoint, names: Iterable[str]) -> Iterable[str]:
+    """What is read of a part of a model for its tensors."""
+    if not isinstance(model, TaskCheckpoint):
+        return names
+    return (stored for name in names for place, stored in model.reads(name) if place is part)
 
 
 def _read(jobs: Sequence[Job], model: int) -> Iterable[str]:
