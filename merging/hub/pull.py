@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from merging.checkpoint.folders import ADAPTER, SAFETENSORS
@@ -42,17 +42,25 @@ def wanted_files(pinned: Pinned) -> list[str]:
     return sorted({*weights, *configs, *sidecar_names(pinned.files), *_RECORDS.intersection(pinned.files)})
 
 
-def pull(hub: Hub, pinned: Pinned, folder: Path | None, watch: Callable[[RemoteFile], None] = lambda _: None) -> Path:
+def pull(
+    hub: Hub,
+    pinned: Pinned,
+    folder: Path | None,
+    watch: Callable[[RemoteFile], None] = lambda _: None,
+    only: Collection[str] | None = None,
+) -> Path:
     """Fetch a checkpoint into a folder, or into the cache where it is None; returns where it lies.
 
+    `only` names those of its files that are wanted.
     A folder that holds other files than those of this repository is refused before anything is fetched, as is a disk
     without room. `watch` is told each file that is there. Raises HubError, OutputError.
     """
-    names = wanted_files(pinned)
+    known = wanted_files(pinned)
+    names = [name for name in known if only is None or name in only]
     if not any(name.endswith(SAFETENSORS) for name in names):
         raise HubError(f"{pinned.repository} holds no safetensors weights", must_be="a repository that does")
     if folder is not None and folder.exists():
-        _refuse_others(folder, pinned, names)
+        _refuse_others(folder, pinned, known)
     place = folder or cache_folder()
     require_space(place, sum(pinned.files[name].size for name in names if not _is_here(pinned, name, folder)))
     found = download_all(hub, pinned, names, folder, watch)

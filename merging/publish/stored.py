@@ -40,7 +40,7 @@ def store_manifest(folder: Path | str) -> Manifest:
         tasks = store.tasks
         problems += _unshared(store, folder)
         held = set(store.held().specs)
-        weights = [find_entry(folder, name) for name in (*store.shards, INDEX)]
+        weights = [find_entry(folder, name) for name in (*store.shards(), INDEX)]
         problems += _unledgered(folder, held)
     except MergingError as error:
         problems += as_output(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from merging.checkpoint.headers import shown
@@ -40,6 +40,17 @@ def baseless(folder: Path, error: MergingError, where: str | None) -> MergingErr
         must_be=error.must_be,
         fix=f"put the base model there, or write its place into {folder / RECORD}; its fingerprint is checked",
     )
+
+
+def files_of_task(files: StoreFiles, task: str, names: Iterable[str]) -> list[str]:
+    """Those of a store's files that one task needs. Raises CheckpointError where there is no store or no such task."""
+    from merging.store.tasks import TaskStore
+
+    if not is_store(files):
+        raise no_store_there(files, None)
+    store = TaskStore(files)
+    others = set(store.shards()) - set(store.shards(store.number(task)))
+    return [name for name in names if name not in others]
 
 
 def is_on_hub(named: str) -> bool:

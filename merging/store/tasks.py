@@ -54,10 +54,13 @@ class TaskStore:
         """Names of the tasks, in the order of the models they came from."""
         return self.record.tasks
 
-    @property
-    def shards(self) -> tuple[str, ...]:
-        """Names of all weight files."""
-        return tuple(sorted(set(self._index.values())))
+    def shards(self, number: int | None = None) -> list[str]:
+        """Names of the weight files that the task of this number needs; None: of all."""
+        return sorted({self._index[spec.name] for spec in self._wanted(number)})
+
+    def _wanted(self, number: int | None) -> list[TensorSpec]:
+        stored = self.record.stored(lambda _: ANY_FLOAT)
+        return [spec for of, spec in stored if number is None or of in (0, number)]
 
     def number(self, task: str | int, where: str | None = None) -> int:
         """A task's number, counted from 1, by its name or number. Raises CheckpointError naming those there are."""
@@ -96,8 +99,8 @@ class TaskStore:
 
         Raises CheckpointError, HubError or Problems where its files are missing or not as the record says.
         """
-        wanted = [spec for of, spec in self.record.stored(lambda _: ANY_FLOAT) if number is None or of in (0, number)]
-        shards = {self._index[spec.name] for spec in wanted}
+        wanted = self._wanted(number)
+        shards = self.shards(number)
         found = self.files.open({name: shard for name, shard in self._index.items() if shard in shards})
         faults = filter(None, (_unlike(found.specs[spec.name], spec) for spec in wanted))
         raise_some([CheckpointError(fault, where=self.files.where) for fault in faults])

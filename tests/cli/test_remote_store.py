@@ -66,6 +66,25 @@ def test_a_pulled_store_is_read_and_verified_where_it_lies(call: Call, tmp_path:
     assert "mask-1" in call("verify", tmp_path / "pulled").err
 
 
+def test_what_one_task_needs_is_pulled_and_then_another(call: Call, pushed: HubServer, tmp_path: Path) -> None:
+    out = tmp_path / "pulled"
+    assert call("pull", TASK, out).code == 0
+    assert sorted(path.name for path in out.glob("*.safetensors")) == ["mask-2.safetensors", "vector.safetensors"]
+    assert call("inspect", f"store:{out}#tuned-2").code == 0
+    before = len(pushed.requests)
+    assert call("pull", "store:hf://tester/tasks@main#1", out).code == 0
+    fetched = [request for request in pushed.requests[before:] if request.origin == "cdn" and request.method == "GET"]
+    assert len(fetched) == 1
+    assert call("verify", out).code == 0
+    for name, says in {
+        "store:tester/tasks#9": "holds no task",
+        "store:tester/base#1": "is no store of tasks",
+        "store:tasks": "names no repository",
+    }.items():
+        assert says in call("pull", name, tmp_path / "none").err
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.usefixtures("pushed")
 def test_what_is_misspelled_is_one_clear_message(call: Call) -> None:
     for source, says in {

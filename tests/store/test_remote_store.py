@@ -12,6 +12,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
+import merging
 from merging.engine.compress import compress
 from merging.engine.merge import merge
 from merging.engine.verify import recorded_plan, verify
@@ -224,6 +225,22 @@ def test_a_pulled_store_is_a_store(there: There, tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir() if path.is_file()} == names
     assert TaskStore(folder).tasks == ("tuned-1", "tuned-2")
     assert equal(f"store:{folder}#1", f"store:{there.folder}#1")
+
+
+def test_an_adapter_on_a_base_model_may_be_what_tasks_stand_on(server: HubServer, tmp_path: Path) -> None:
+    zoo = merging.find_zoo()
+    tuned, places = list(zoo.fine_tunes.values())[:2], {"base": zoo.base, "lora": next(iter(zoo.adapters.values()))}
+    commits = {name: server.add(f"tester/{name}", folder_files(Path(place))) for name, place in places.items()}
+    models = "".join(f"- model: {place}\n" for place in tuned)
+    compress(f"merge_method: emr\nbase_model: tester/base+tester/lora\nmodels:\n{models}", tmp_path / "store")
+    server.add(NAME, folder_files(tmp_path / "store"))
+    named = TaskStore(tmp_path / "store").record.base
+    assert named == f"hf://tester/base@{commits['base']}+hf://tester/lora@{commits['lora']}"
+    there = open_source(f"store:{NAME}#1", fetch="ranges")
+    pinned = [each.repository for each in there.pinned]  # type: ignore[attr-defined]
+    assert pinned == [NAME, "tester/base", "tester/lora"]
+    name = next(iter(there.specs))
+    assert torch.equal(bits(there.read(name)), bits(open_source(f"store:{tmp_path / 'store'}#1").read(name)))
 
 
 def test_offline_a_task_that_was_read_is_read_again(
