@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Kind:
     """Bounds and scope of a parameter. A per-model parameter may differ from model to model.
 
-    `key` is what recipes call it where another tool's name is not ours; else the argument's name.
+    `key` is what recipes call it where another tool's name is not ours; else the argument's name. `side` says that the
+    choice, rows or columns, is the side of a matrix that its companions are squares of.
     """
 
     type: Literal["number", "count", "flag", "choice"]
@@ -26,6 +27,7 @@ class Kind:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     key: str = ""
+    side: bool = False
 
     @property
     def is_share(self) -> bool:
@@ -56,6 +58,7 @@ NonNegative: TypeAlias = Annotated[float, Kind("number", minimum=0.0)]
 Share: TypeAlias = Annotated[float, Kind("number", minimum=0.0, maximum=1.0)]
 Count: TypeAlias = Annotated[int, Kind("count", minimum=1)]
 Flag: TypeAlias = Annotated[bool, Kind("flag")]
+Side: TypeAlias = Annotated[str, Kind("choice", choices=("columns", "rows"), side=True)]
 # A parameter that other tools' recipes carry and that has no effect on any result.
 Unused: TypeAlias = Annotated[Any, Kind("flag")]
 Measured: TypeAlias = Mapping[str, "Tensor"]

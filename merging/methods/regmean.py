@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from merging.algebra.projections import divide_by_gram
 from merging.errors import ParameterError
 from merging.lazy import Float, Tensor, torch
 from merging.methods.declare import merge_method
-from merging.methods.parameters import Kind, Share
+from merging.methods.parameters import Kind, Share, Side
 
 Importance: TypeAlias = Annotated[Any, Kind("number", per_model=True, minimum=0.0)]
 
@@ -35,7 +35,7 @@ def regmean(
     gram_inputs: Float[Tensor, "models n n"],
     weight: Importance = 1.0,
     reduction: Share = 0.9,
-    inputs: Literal["columns", "rows"] = "columns",
+    inputs: Side = "columns",
 ) -> Float[Tensor, "rows columns"]:
     """Least-squares fit of one linear layer to the outputs of all models on their own inputs.
 

@@ -53,28 +53,35 @@ class JobMaker:
         spec = self._stored(match.spec, {self._inputs.spec(operand).dtype for operand in sources})
         if _is_identity(method, values):
             return replace(self._job(match, spec), note=match.note or "one model, unchanged")
-        return replace(self._job(match, spec, method.name, values), companions=self._companions(method, match))
+        return replace(self._job(match, spec, method.name, values), companions=self._companions(method, values, match))
 
-    def _companions(self, method: Method, match: Match) -> dict[str, tuple[Operand, ...]]:
+    def _companions(self, method: Method, values: Mapping[str, Value], match: Match) -> dict[str, tuple[Operand, ...]]:
         """The statistics of one tensor, by name; those that are not there or do not fit are problems."""
         reach = method.reach(match.spec.shape, match.place.role)
         found: dict[str, tuple[Operand, ...]] = {}
         for name in () if reach == "span" else method.needs.companions:
-            held = [self._companion(source.companions[name], match, reach) for source in match.section.operands]
+            sources = [source.companions[name] for source in match.section.operands]
+            held = [self._companion(method, values, each, match) for each in sources]
             if all(held):
                 found[name] = tuple(each for each in held if each)
         return found
 
-    def _companion(self, statistics: Input, match: Match, reach: str) -> Operand | None:
-        name, shape = match.spec.name, tuple(match.spec.shape)
-        sides = {(side, side) for side in (shape[0], prod(shape[1:]))} if reach == "matrix" else {shape}
+    def _companion(
+        self, method: Method, values: Mapping[str, Value], statistics: Input, match: Match
+    ) -> Operand | None:
+        name = match.spec.name
+        expected = _companion_shape(method, values, match.spec.shape)
         spec = statistics.specs.get(name)
-        if spec is not None and tuple(spec.shape) in sides:
+        if spec is not None and tuple(spec.shape) == expected:
             return Operand(statistics.index, name)
-        expected = " or ".join(str(list(side)) for side in sorted(sides))
         what = f"has no tensor {name}" if spec is None else f"holds {name} in shape {list(spec.shape)}"
-        problem = MatchError(f"{statistics.key} {what}", where=statistics.checkpoint.location, must_be=expected)
-        self._problems.setdefault(f"{statistics.key}{what}", problem)
+        other = _fitting_choice(method, values, match.spec.shape, spec.shape) if spec else ""
+        fix = f"write `{other}`, or " * bool(other) + "collect the statistics with the model they belong to"
+        problem = MatchError(
+            f"{statistics.key} {what}", where=statistics.checkpoint.location, must_be=str(list(expected)), fix=fix
+        )
+        # Statistics that another value of a parameter would fit are one problem, named by the first of them.
+        self._problems.setdefault(f"{statistics.key}{other or what}", problem)
         return None
 
     def _job(self, match: Match, spec: TensorSpec, method: str = "", values: Mapping[str, Value] | None = None) -> Job:
@@ -120,6 +127,22 @@ class JobMaker:
             # A filter that misses many tensors is one problem, named by the first of them.
             self._problems.setdefault(f"{problem.where}{problem.must_be}", problem)
         return None
+
+
+def _fitting_choice(method: Method, values: Mapping[str, Value], shape: Sequence[int], held: Sequence[int]) -> str:
+    """The choice with which statistics of a tensor of this shape have the shape `held`; empty if there is none."""
+    choices = [(name, each) for name, knob in method.parameters.items() for each in knob.kind.choices]
+    fitting = (each for each in choices if _companion_shape(method, {**values, **dict([each])}, shape) == tuple(held))
+    return ": ".join(next(fitting, ()))
+
+
+def _companion_shape(method: Method, values: Mapping[str, Value], shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of a tensor's statistics: its own, or a square of the side of the matrix that a parameter names."""
+    for name, knob in method.parameters.items():
+        if knob.kind.side:
+            side = shape[0] if values.get(name, knob.default) == "rows" else prod(shape[1:])
+            return side, side
+    return tuple(shape)
 
 
 def _is_identity(method: Method, values: Mapping[str, Value]) -> bool:

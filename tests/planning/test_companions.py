@@ -83,9 +83,44 @@ def test_statistics_without_a_tensor_or_of_another_shape_are_refused_with_what_t
     assert set(found.values()) == {str(list(held["a"].specs[NORM].shape))}
 
 
-def test_inner_products_may_be_of_either_side_of_a_matrix_and_vectors_need_none() -> None:
-    text = FISHER.replace("merge_method: fisher", "merge_method: regmean").replace("fisher:", "gram_inputs:")
-    found = {problem.what: problem.must_be for problem in problems(text, checkpoints())}
-    name = "model.layers.0.self_attn.k_proj.weight"
-    assert found[f"a-fisher holds {name} in shape [32, 64]"] == "[32, 32] or [64, 64]"
+REGMEAN = FISHER.replace("merge_method: fisher", "merge_method: regmean").replace("fisher:", "gram_inputs:")
+ROWS = REGMEAN + "parameters: {inputs: rows}\n"
+KEYS = "model.layers.0.self_attn.k_proj.weight"
+
+
+@pytest.mark.parametrize(("text", "side"), [(REGMEAN, 64), (ROWS, 32)])
+def test_inner_products_are_of_the_side_of_the_inputs_and_vectors_need_none(text: str, side: int) -> None:
+    found = {problem.what: problem for problem in problems(text, checkpoints())}
+    problem = found[f"a-fisher holds {KEYS} in shape [32, 64]"]
+    assert problem.must_be == f"[{side}, {side}]"
+    assert problem.where and problem.fix == "collect the statistics with the model they belong to"
     assert not [what for what in found if "norm" in what or "embed" in what]
+
+
+def test_inner_products_of_the_other_side_are_refused_once_a_model_and_the_choice_that_fits_is_named() -> None:
+    held = checkpoints()
+    for key in ("a-fisher", "b-fisher"):
+        held[key] = changed(held[key], lambda tensors: {name: _products(x) for name, x in tensors.items()})
+    assert not problems(REGMEAN, held)
+    refused = problems(ROWS, held)
+    assert [problem.what for problem in refused] == [
+        f"{key} holds {KEYS} in shape [64, 64]" for key in held if "-" in key
+    ]
+    for problem in refused:
+        assert problem.where and problem.must_be == "[32, 32]"
+        assert problem.fix == "write `inputs: columns`, or collect the statistics with the model they belong to"
+
+
+def _products(x: torch.Tensor) -> torch.Tensor:
+    return x.float().mT @ x.float() if x.ndim > 1 else x
+
+
+def test_weights_that_cancel_are_found_before_anything_is_read() -> None:
+    for method, fix in (("linear", "normalize: false"), ("multislerp", "normalize_weights: false")):
+        text = f"merge_method: {method}\nmodels:\n"
+        text += "".join(
+            f"- {{model: {key}, parameters: {{weight: {weight}}}}}\n" for key, weight in (("a", 1), ("b", -1))
+        )
+        (problem,) = problems(text + "parameters: {}\n", checkpoints())
+        assert problem.what.startswith(f"{method} cannot")
+        assert problem.where and problem.must_be == "weights whose sum is not zero" and fix in str(problem.fix)
