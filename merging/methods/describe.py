@@ -80,13 +80,15 @@ def example(method: Method) -> str:
 
 
 def _shown(method: Method) -> Iterator[tuple[str, str]]:
-    """The first few parameters that do something, at their defaults; a middle for what has none."""
+    """The first few parameters that do something, at their defaults or examples; a middle for what has neither."""
     knobs = [knob for knob in method.parameters.values() if "no effect" not in knob.says]
     for knob in [knob for knob in knobs if not (knob.kind.per_model and knob.default is REQUIRED)][:4]:
         yield knob.name, _spelled(knob)
 
 
 def _spelled(knob: Parameter) -> str:
+    if knob.kind.example is not None:
+        return str(knob.kind.example)
     if knob.default is REQUIRED:
         return knob.kind.choices[0] if knob.kind.choices else "0.5" if knob.kind.type == "number" else "1"
     return str(knob.default).lower() if isinstance(knob.default, bool) else str(knob.default)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 from merging.algebra.masks import variance
 from merging.algebra.signs import agreeing_weights, disjoint_mean, disjoint_sum, elect_sign
 from merging.lazy import Float, Int, Tensor, torch
 from merging.methods.declare import merge_method, only_if
-from merging.methods.parameters import Measured, Share, Unused
+from merging.methods.parameters import Kind, Measured, Share, Unused
 from merging.methods.ranks import rank_rounds
 
 # Below this sum of mean squares mergekit takes equal weights; below this sum of weights it divides by it.
 MERGEKIT_FLOOR = 1e-6
-Variant: TypeAlias = Literal["mergekit", "paper", "fuseai"]
+Variant: TypeAlias = Annotated[str, Kind("choice", choices=("mergekit", "paper", "fuseai"), example="paper")]
+Selected: TypeAlias = Annotated[float, Kind("number", minimum=0.0, maximum=1.0, example=0.1)]
 
 
 def variances(x: Float[Tensor, "models n"]) -> Float[Tensor, "one n"]:
@@ -49,7 +50,7 @@ def sce(
     task_vectors: Float[Tensor, "models *shape"],
     *,
     measured: Measured,
-    select_topk: Share = 1.0,  # noqa: ARG001
+    select_topk: Selected = 1.0,  # noqa: ARG001
     variant: Variant = "mergekit",
     int8_mask: Unused = False,  # noqa: ARG001
 ) -> Float[Tensor, "*shape"]:
