@@ -24,10 +24,10 @@ def readings(method: Method) -> tuple[int, int]:
     """How often every input is read: at the defaults, and with every measuring round."""
     every = [step.rule if isinstance(step, only_if) else step for step in method.needs.measure]
     called_for = method.needs.readings(_values(method))
-    return 1 + sum(map(_reads_all, called_for)), 1 + sum(map(_reads_all, every))
+    return 1 + sum(map(reads_all, called_for)), 1 + sum(map(reads_all, every))
 
 
-def _reads_all(step: Rule) -> bool:
+def reads_all(step: Rule) -> bool:
     """Whether a round reads the whole of every input: no sample, and not only where a sample misled."""
     return reads(step) and is_planned(step) and not is_sampled(step)
 
