@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,11 @@ HELD: Mapping[str, str] = {
     "matrix": "in memory: one whole matrix of every input",
     "tensor": "in memory: one whole tensor of every input",
 }
+# What `declare.is_matrix` decides and `application.by_matrix` carries out, for readers.
+MATRICES = (
+    "A tensor counts as a matrix that has two axes or more and neither side 1, a convolution's kernel as (out, rest), "
+    "unless it is a table, as embeddings, relative positions, output heads and classifiers are; all others get "
+)
 WORDS = ("no", "one", "two", "three", "four", "five", "six")
 
 
@@ -50,6 +56,15 @@ def cost(method: Method) -> str:
     if method.needs.finish:
         parts.append("keeps the merged task vectors on disk in float32 until the whole model is known")
     return "; ".join(parts)
+
+
+def matrices(method: Method) -> str:
+    """Which tensors a method of matrices takes for one, and what the others get; empty for all other methods."""
+    elsewhere = method.needs.elsewhere
+    if elsewhere is None:
+        return ""
+    given = (inspect.getdoc(elsewhere) or "").split("\n\n")[0].replace("\n", " ")
+    return MATRICES + given[:1].lower() + given[1:]
 
 
 def _times(count: int) -> str:

@@ -101,10 +101,10 @@ class Parameter:
             or ((kind.minimum is None or good >= kind.minimum) and (kind.maximum is None or good <= kind.maximum))
         )
         if not inside:
-            hint = "" if self.default is REQUIRED else f"write such a value, or delete the line for {self.default!r}"
-            raise ParameterError(
-                f"{self.name} cannot be {value!r}", where=where, must_be=kind.describe(), fix=hint or None
-            )
+            shown = "" if kind.example is None else f", as {kind.example}"
+            hint = "" if self.default is REQUIRED else f", or delete the line for {self.default!r}"
+            fix = f"write such a value{shown}{hint}"
+            raise ParameterError(f"{self.name} cannot be {value!r}", where=where, must_be=kind.describe(), fix=fix)
         result: float | int | bool | str = good
         return result
 

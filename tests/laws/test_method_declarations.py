@@ -13,7 +13,7 @@ import torch
 from merging.errors import ParameterError
 from merging.methods.apply import merge_tensor
 from merging.methods.declare import all_methods, reads
-from merging.methods.describe import example
+from merging.methods.describe import example, matrices
 from merging.methods.parameters import REQUIRED
 from merging.recipe.text import read_recipe
 from tests.laws.cases import NEUTRAL, companions, number, operands
@@ -31,7 +31,7 @@ def test_values_out_of_bounds_or_of_another_kind_are_refused(name, key):
     for value in wrong:
         with pytest.raises(ParameterError) as caught:
             knob.check(value)
-        assert caught.value.must_be
+        assert caught.value.must_be and caught.value.fix
     if knob.default is not REQUIRED:
         assert knob.check(knob.default) == knob.default
 
@@ -44,8 +44,9 @@ def test_too_few_and_too_many_models_are_refused(name):
     base = torch.zeros(4) if method.needs.base == "required" else None
     for count in [least - 1] + ([most + 1] if most else []):
         if count > apart:
-            with pytest.raises(ParameterError, match=f"{name} cannot merge"):
+            with pytest.raises(ParameterError, match=f"{name} cannot merge") as caught:
                 merge_tensor(name, torch.zeros(count - apart, 4), base)
+            assert caught.value.must_be and caught.value.fix
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -57,6 +58,15 @@ def test_a_method_explains_itself(name):
     assert "Use it" in method.theorem, f"{name} does not say when to use it"
     for key, knob in method.parameters.items():
         assert knob.says, f"{name} does not explain {key}: the docstring wants a line '{key}: what it is'"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_of_matrices_says_which_they_are_and_what_all_others_get(name):
+    told = matrices(METHODS[name])
+    assert bool(told) == (METHODS[name].needs.reach == "matrix")
+    if told:
+        given = told.partition("all others get ")[2]
+        assert given.endswith(".") and given.startswith(("the ", "their "))
 
 
 @pytest.mark.parametrize("name", METHODS)
