@@ -5,7 +5,9 @@
 
 One thread, through the calls that the engine makes on its blocks. Operands lie in float32 buffers; rounds and merge are
 counted, reading, converting and writing are not (see benchmarks.streaming for whole merges). Elementwise methods see a
-cache block, methods of rows, matrices and tensors a whole square matrix. Times are CPU time, the least of several.
+cache block, methods of rows, matrices and tensors a whole square matrix. Of the rounds those are taken that a merge
+takes, and one that is content with a sample counts by the share of a large tensor's entries that it looks at. Times are
+CPU time, the least of several.
 """
 
 from __future__ import annotations
@@ -21,22 +23,27 @@ from torch import Tensor
 
 from benchmarks.measure import begin_peak, circumstances, peak_beyond
 from benchmarks.streaming import save
+from merging.algebra.windows import sample_weight, sampled_entries
 from merging.methods.application import BLOCK, MEASURING_BLOCK, Application
 from merging.methods.apply import applied, measure_whole, merge_measured
-from merging.methods.declare import Method, all_methods, reads
+from merging.methods.declare import Method, all_methods
+from merging.methods.describe import reads_all
+from merging.methods.rounds import Sum, is_sampled
 
 SECONDS = 0.4
 # Ordinary values, by name: several defaults let a method skip its work.
 ORDINARY = {"weight": 0.4, "t": 0.4, "density": 0.2, "epsilon": 0.1, "select_topk": 0.5}
 WHOLE = ("row", "matrix", "tensor")
+# Entries of the tensor that a sample is one of; as of a projection of 4096 to 4096.
+LARGE = 1 << 24
 
 
 @dataclass(frozen=True)
 class Timing:
     """CPU nanoseconds per output entry, and bytes.
 
-    `rounds` and `merge` are the parts of `nanoseconds_per_entry`; `readings` of every input; `peak_bytes` of a merge
-    beyond its operands, None where the system does not tell.
+    `rounds` and `merge` are the parts of `nanoseconds_per_entry`; `readings` of the whole of every input, the merge's
+    among them; `peak_bytes` of a merge beyond its operands, None where the system does not tell.
     """
 
     method: str
@@ -58,21 +65,36 @@ def time_method(method: Method, models: int, side: int) -> Timing:
     values = {name: value for name, value in ORDINARY.items() if name in method.parameters}
     x = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0)) * 1e-3
     use = applied(method, values, x.shape)
-    rounds: dict[str, float] = {}
     measured: dict[str, Tensor] = {}
-    seen = x if method.needs.reach == "row" else x.reshape(count, -1)
-    for step in use.rounds:
-        if not reads(step):
-            measured[step.__name__] = use.work_out(step, measured)
-            continue
-        measured[step.__name__] = use.measure(step, seen, measured)
-        rounds[step.__name__] = _nanoseconds(partial(use.measure, step, seen, dict(measured)), seen[0].numel())
+    rounds, readings = _time_rounds(use, x, measured)
     block = x if whole else x[:, :BLOCK].contiguous()
     merging = partial(merge_measured, use, block, measured, _companions(method, block))
     merge = _nanoseconds(merging, block[0].numel())
     peak = _peak(use, x, merging)
     total = merge + sum(rounds.values())
-    return Timing(method.name, count, method.needs.reach, 1 + len(rounds), rounds, merge, total, peak)
+    return Timing(method.name, count, method.needs.reach, 1 + readings, rounds, merge, total, peak)
+
+
+def _time_rounds(use: Application, x: Tensor, measured: dict[str, Tensor]) -> tuple[dict[str, float], int]:
+    """Nanoseconds per entry of every round that a merge takes, and how many of them read all entries.
+
+    Their sums are put into `measured`.
+    """
+    flat = x.reshape(len(x), -1)
+    rounds: dict[str, float] = {}
+    readings = 0
+    for step in use.readings(measured):
+        sampled = is_sampled(step)
+        seen = x if use.reach == "row" and not sampled else flat
+        stands_for = sample_weight(LARGE) if sampled else 1
+        taken = partial(use.measure, step, seen, dict(measured), 0, stands_for)
+        held = Sum(step)
+        held.add(taken())
+        measured[step.__name__] = held.total()
+        share = sampled_entries(LARGE) / LARGE if sampled else 1.0
+        rounds[step.__name__] = _nanoseconds(taken, flat.shape[1]) * share
+        readings += reads_all(step)
+    return rounds, readings
 
 
 def _companions(method: Method, x: Tensor) -> dict[str, Tensor]:

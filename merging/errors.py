@@ -119,5 +119,11 @@ def raise_all(problems: Sequence[MergingError]) -> None:
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """The `count` known names closest in spelling, best first; none when nothing is close."""
-    return get_close_matches(name, list(known), n=count, cutoff=0.6)
+    """The `count` known names that begin with this one or are closest in spelling; none if nothing is close.
+
+    >>> nearest("tsv", ["svc", "tsv_merge", "ties"])
+    ['tsv_merge', 'svc']
+    """
+    names = list(known)
+    begun = [each for each in names if len(name) > 1 and each.startswith(name)]
+    return list(dict.fromkeys([*begun, *get_close_matches(name, names, n=count, cutoff=0.6)]))[:count]

@@ -167,6 +167,7 @@ def test_an_unknown_method_is_answered_with_the_nearest(call: Call) -> None:
     unknown = call("methods", "sleep")
     assert unknown.code == 1
     assert "slerp" in unknown.err
+    assert "did you mean 'tsv_merge'?" in call("methods", "tsv").err
 
 
 def test_the_schema_is_a_schema_that_finds_unknown_keys(call: Call) -> None:

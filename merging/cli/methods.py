@@ -50,7 +50,7 @@ def methods(name: str | None, markdown: bool, as_json: bool) -> None:
 
 
 def _data(method: Method) -> dict[str, Any]:
-    from merging.methods.describe import cost, example
+    from merging.methods.describe import cost, example, matrices
 
     return {
         "name": method.name,
@@ -61,6 +61,7 @@ def _data(method: Method) -> dict[str, Any]:
         "base_model": method.needs.base,
         "reach": method.needs.reach,
         "cost": cost(method),
+        **({"matrices": matrices(method)} if matrices(method) else {}),
         "recipe": example(method),
         "parameters": [
             {
@@ -111,10 +112,11 @@ def _formula(method: Method) -> str:
 
 
 def _explained(method: Method) -> str:
-    from merging.methods.describe import cost, example
+    from merging.methods.describe import cost, example, matrices
 
     also = f" (also: {', '.join(method.aliases)})" if method.aliases else ""
     lines = [click.style(method.name, bold=True) + also, _facts(method), cost(method), "", _formula(method)]
+    lines += ["", matrices(method)] if matrices(method) else []
     lines += ["", click.style("parameters", bold=True)] if method.parameters else []
     for name, bounds, default, says in _knobs(method):
         lines.append(f"  {name}: {bounds}; {'required' if default == 'required' else 'default ' + default}")
@@ -124,13 +126,14 @@ def _explained(method: Method) -> str:
 
 
 def _markdown(method: Method) -> str:
-    from merging.methods.describe import cost, example
+    from merging.methods.describe import cost, example, matrices
 
     lines = [f"## {method.name}", ""]
     if method.aliases:
         lines += ["Also called " + ", ".join(f"`{alias}`" for alias in method.aliases) + ".", ""]
     told = f"{_facts(method)}; {cost(method)}."
     lines += [told[:1].upper() + told[1:], "", "```text", _formula(method), "```", ""]
+    lines += [matrices(method), ""] if matrices(method) else []
     if method.parameters:
         lines += ["| parameter | must be | default | meaning |", "|---|---|---|---|"]
         lines += [f"| `{name}` | {bounds} | {default} | {says} |" for name, bounds, default, says in _knobs(method)]

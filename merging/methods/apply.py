@@ -81,7 +81,8 @@ def _checked(method: Method, parameters: Mapping[str, Any], models: int) -> dict
     smallest, largest = method.needs.inputs
     if models < smallest or (largest is not None and models > largest):
         expected = str(smallest) if smallest == largest else f"{smallest} to {largest or 'any number'}"
-        raise ParameterError(f"{method.name} cannot merge {models} models", must_be=expected)
+        fix = "give more" if models < smallest else "leave some out, or take a method of more models"
+        raise ParameterError(f"{method.name} cannot merge {models} models", must_be=expected, fix=fix)
     for argument, value in parameters.items():
         name = argument.rstrip("_")
         if name not in method.parameters:

@@ -8,7 +8,7 @@ from merging.methods.parameters import Number
 
 
 def whole(*, lambda_: Number) -> Float[Tensor, " models"]:
-    """What is no matrix keeps its changes as they are."""
+    """Their changes as they are, times lambda."""
     return torch.tensor([lambda_], dtype=torch.float64)
 
 

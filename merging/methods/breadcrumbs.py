@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any, TypeAlias
+
 from merging.algebra.signs import sum_models, sum_scale
 from merging.algebra.sparsify import keep_band, mass_ratio, masses
 from merging.lazy import Float, Int, Tensor, torch
 from merging.methods.declare import merge_method, only_if
-from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare, Unused
+from merging.methods.parameters import SHARE_OF_EACH, Flag, Measured, Number, PerModel, PerModelShare, Unused
 from merging.methods.ranks import rank_rounds
 
-Shares = PerModelShare
+Shares: TypeAlias = PerModelShare
+Band: TypeAlias = Annotated[Any, SHARE_OF_EACH.shown_as(0.14)]
 
 
 def ends_of_band(counts: Int[Tensor, "models one"], *, density: Shares, gamma: Shares) -> Int[Tensor, "models ends"]:
@@ -40,7 +43,7 @@ def breadcrumbs(
     *,
     measured: Measured,
     weight: PerModel = 1.0,
-    density: Shares = 1.0,  # noqa: ARG001
+    density: Band = 1.0,  # noqa: ARG001
     gamma: Shares = 0.01,  # noqa: ARG001
     normalize: Flag = False,
     rescale: Flag = False,
@@ -51,13 +54,15 @@ def breadcrumbs(
 
     Of the n magnitudes of tau_i in ascending order the int(gamma n) last are outliers, and int(density n) before them
     are kept; where those are not enough, outliers are kept as well. Entries equal to either end of the band are kept.
+    The defaults are mergekit's: density 1 keeps all, outliers too, and the merge is a plain sum. The paper keeps 0.09
+    to 0.14 and drops a gamma of 0.01, at a lambda of 0.3.
 
     merged = base + lambda sum_i weight_i band_i
 
     Use it where single large changes are outliers rather than learnt; `breadcrumbs_rows` is the official code's.
 
     weight: coefficient of each task vector
-    density: share of each task vector's entries that is kept; the paper keeps 0.09 to 0.14
+    density: share of each task vector's entries that is kept
     gamma: share of each task vector's largest entries that is dropped
     normalize: divide by the sum of the weights, unless that is zero
     rescale: scale each band to the L1 norm of its task vector

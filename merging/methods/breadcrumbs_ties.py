@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from merging.algebra.signs import disjoint_mean, disjoint_sum, elect_sign
 from merging.lazy import Float, Tensor
-from merging.methods.breadcrumbs import BAND_ROUNDS, weighted_bands
+from merging.methods.breadcrumbs import BAND_ROUNDS, Band, weighted_bands
 from merging.methods.declare import merge_method
 from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare, Unused
 
@@ -15,7 +15,7 @@ def breadcrumbs_ties(
     *,
     measured: Measured,
     weight: PerModel = 1.0,
-    density: PerModelShare = 1.0,  # noqa: ARG001
+    density: Band = 1.0,  # noqa: ARG001
     gamma: PerModelShare = 0.01,  # noqa: ARG001
     normalize: Flag = False,
     rescale: Flag = False,

@@ -14,7 +14,7 @@ Inner: TypeAlias = Literal["sum", "ties"]
 
 
 def combined(*, weight: PerModel, inner: Inner, lambda_: Number) -> Float[Tensor, " models"]:
-    """Coefficients for all tensors but matrices: the weighted sum for `sum`, the weighted mean for `ties`."""
+    """The weighted sum of the task vectors for `sum`, their weighted mean for `ties`, times lambda."""
     return weight * sum_scale(weight, inner == "ties", lambda_)  # type: ignore[no-any-return]
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from operator import eq
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from merging.algebra.randomness import Place, keep_random, representable
 from merging.algebra.signs import sum_models, sum_scale
 from merging.algebra.sparsify import mass_ratio, masses
 from merging.lazy import Float, Tensor, torch
 from merging.methods.declare import Rule, merge_method, only_if
-from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare, Unused
+from merging.methods.parameters import SHARE_OF_EACH, Flag, Measured, Number, PerModel, PerModelShare, Unused
+
+Surviving: TypeAlias = Annotated[Any, SHARE_OF_EACH.shown_as(0.1)]
 
 
 def surviving_masses(x: Float[Tensor, "models n"], *, random: Place, density: PerModelShare) -> Float[Tensor, "..."]:
@@ -34,7 +36,7 @@ def dare_linear(
     measured: Measured,
     random: Place,
     weight: PerModel = 1.0,
-    density: PerModelShare = 1.0,
+    density: Surviving = 1.0,
     normalize: Flag = False,
     rescale: Flag = True,
     rescaling: Literal["norm", "probability"] = "norm",

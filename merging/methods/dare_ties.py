@@ -7,9 +7,9 @@ from typing import Literal
 from merging.algebra.randomness import Place
 from merging.algebra.signs import disjoint_mean, disjoint_sum, elect_sign
 from merging.lazy import Float, Tensor
-from merging.methods.dare_linear import DARE_ROUNDS, weighted_survivors
+from merging.methods.dare_linear import DARE_ROUNDS, Surviving, weighted_survivors
 from merging.methods.declare import merge_method
-from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare, Unused
+from merging.methods.parameters import Flag, Measured, Number, PerModel, Unused
 
 
 @merge_method("dare_ties", paper="arXiv:2311.03099", sees="task_vectors", reach="element", measure=DARE_ROUNDS)
@@ -19,7 +19,7 @@ def dare_ties(
     measured: Measured,
     random: Place,
     weight: PerModel = 1.0,
-    density: PerModelShare = 1.0,
+    density: Surviving = 1.0,
     normalize: Flag = False,
     rescale: Flag = True,
     rescaling: Literal["norm", "probability"] = "norm",

@@ -8,8 +8,8 @@ from merging.algebra.randomness import Place
 from merging.algebra.signs import disjoint_mean, disjoint_sum, elect_sign
 from merging.lazy import Float, Tensor
 from merging.methods.declare import merge_method
-from merging.methods.della_linear import DELLA_ROUNDS, no_chance, weighted_survivors
-from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare, Unused
+from merging.methods.della_linear import DELLA_ROUNDS, Chance, Spread, no_chance, weighted_survivors
+from merging.methods.parameters import Flag, Measured, Number, PerModel, Unused
 
 
 @merge_method(
@@ -21,8 +21,8 @@ def della(
     measured: Measured,
     random: Place,
     weight: PerModel = 1.0,
-    density: PerModelShare = 1.0,
-    epsilon: PerModelShare = 0.15,
+    density: Chance = 1.0,
+    epsilon: Spread = 0.15,
     normalize: Flag = True,
     rescale: Flag = True,
     rescaling: Literal["norm", "probability"] = "norm",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from merging.algebra.masks import chances, keep_by_rank
 from merging.algebra.randomness import Place
@@ -13,7 +13,10 @@ from merging.errors import ParameterError
 from merging.lazy import Float, Tensor
 from merging.methods.dare_linear import to_match_norms
 from merging.methods.declare import merge_method
-from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare, Unused
+from merging.methods.parameters import SHARE_OF_EACH, Flag, Measured, Number, PerModel, PerModelShare, Unused
+
+Chance: TypeAlias = Annotated[Any, SHARE_OF_EACH.shown_as(0.7)]
+Spread: TypeAlias = Annotated[Any, SHARE_OF_EACH.shown_as(0.07)]
 
 
 def surviving_masses(
@@ -46,8 +49,8 @@ def della_linear(
     measured: Measured,
     random: Place,
     weight: PerModel = 1.0,
-    density: PerModelShare = 1.0,
-    epsilon: PerModelShare = 0.15,
+    density: Chance = 1.0,
+    epsilon: Spread = 0.15,
     normalize: Flag = False,
     rescale: Flag = True,
     rescaling: Literal["norm", "probability"] = "norm",

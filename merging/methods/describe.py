@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,11 @@ HELD: Mapping[str, str] = {
     "matrix": "in memory: one whole matrix of every input",
     "tensor": "in memory: one whole tensor of every input",
 }
+# What `declare.is_matrix` decides and `application.by_matrix` carries out, for readers.
+MATRICES = (
+    "A tensor counts as a matrix that has two axes or more and neither side 1, a convolution's kernel as (out, rest), "
+    "unless it is a table, as embeddings, relative positions, output heads and classifiers are; all others get "
+)
 WORDS = ("no", "one", "two", "three", "four", "five", "six")
 
 
@@ -24,10 +30,10 @@ def readings(method: Method) -> tuple[int, int]:
     """How often every input is read: at the defaults, and with every measuring round."""
     every = [step.rule if isinstance(step, only_if) else step for step in method.needs.measure]
     called_for = method.needs.readings(_values(method))
-    return 1 + sum(map(_reads_all, called_for)), 1 + sum(map(_reads_all, every))
+    return 1 + sum(map(reads_all, called_for)), 1 + sum(map(reads_all, every))
 
 
-def _reads_all(step: Rule) -> bool:
+def reads_all(step: Rule) -> bool:
     """Whether a round reads the whole of every input: no sample, and not only where a sample misled."""
     return reads(step) and is_planned(step) and not is_sampled(step)
 
@@ -50,6 +56,15 @@ def cost(method: Method) -> str:
     if method.needs.finish:
         parts.append("keeps the merged task vectors on disk in float32 until the whole model is known")
     return "; ".join(parts)
+
+
+def matrices(method: Method) -> str:
+    """Which tensors a method of matrices takes for one, and what the others get; empty for all other methods."""
+    elsewhere = method.needs.elsewhere
+    if elsewhere is None:
+        return ""
+    given = (inspect.getdoc(elsewhere) or "").split("\n\n")[0].replace("\n", " ")
+    return MATRICES + given[:1].lower() + given[1:]
 
 
 def _times(count: int) -> str:
@@ -80,13 +95,15 @@ def example(method: Method) -> str:
 
 
 def _shown(method: Method) -> Iterator[tuple[str, str]]:
-    """The first few parameters that do something, at their defaults; a middle for what has none."""
+    """The first few parameters that do something, at their defaults or examples; a middle for what has neither."""
     knobs = [knob for knob in method.parameters.values() if "no effect" not in knob.says]
     for knob in [knob for knob in knobs if not (knob.kind.per_model and knob.default is REQUIRED)][:4]:
         yield knob.name, _spelled(knob)
 
 
 def _spelled(knob: Parameter) -> str:
+    if knob.kind.example is not None:
+        return str(knob.kind.example)
     if knob.default is REQUIRED:
         return knob.kind.choices[0] if knob.kind.choices else "0.5" if knob.kind.type == "number" else "1"
     return str(knob.default).lower() if isinstance(knob.default, bool) else str(knob.default)

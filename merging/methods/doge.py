@@ -15,7 +15,7 @@ RATE = 1e-4
 
 
 def elsewhere(*, density: PerModelShare, others: Others, lambda_: Number) -> Float[Tensor, " models"]:
-    """Coefficients for all tensors but matrices."""
+    """The base model's entries, or with `others: mean` the mean of the task vectors, times lambda."""
     return torch.full_like(density, lambda_ / len(density) if others == "mean" else 0.0)
 
 

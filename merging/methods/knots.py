@@ -16,7 +16,7 @@ NEGLIGIBLE = 1e-5
 
 
 def inner_coefficients(*, weight: PerModel, inner: Literal["ties", "sum"], lambda_: Number) -> Float[Tensor, " models"]:
-    """The weighted sum, or the weighted mean where the inner rule averages."""
+    """The weighted sum of the task vectors, or their weighted mean where the inner rule averages, times lambda."""
     total = float(weight.sum()) if inner == "ties" else 1.0
     return weight * (lambda_ / (total or 1.0))  # type: ignore[no-any-return]
 

@@ -27,6 +27,7 @@ def model_stock(
     measured: Measured,
     filter_wise: Flag = False,  # noqa: ARG001
     average: Literal["cosine", "angle"] = "cosine",
+    clamp: Flag = False,
 ) -> Float[Tensor, " models"]:
     """Point on the line from the base model to the average that is nearest to the centre of all fine-tunes alike.
 
@@ -40,15 +41,18 @@ def model_stock(
     takes the cosine of that, as FusionBench does; of two models they are the same.
 
     As in mergekit a c below zero gives a t below zero, which steps away from the average, and t is 0 where the
-    denominator is within 1e-6 of zero. Cosines are exact here: mergekit divides by 1e-6 at least and so pulls tensors
-    whose task vectors are shorter than about 1e-3, such as norms, too near to the base model. A tensor that a model
-    left alone has cosine 0 to all others.
+    denominator is within 1e-6 of zero; near that the step is long. `clamp` counts such a c as 0, which leaves the base
+    model: t is in [0, 1]. Cosines are exact here: mergekit divides by 1e-6 at least and so pulls tensors whose task
+    vectors are shorter than about 1e-3, such as norms, too near to the base model. A tensor that a model left alone has
+    cosine 0 to all others.
 
     Use it for a few fine-tunes of one base model on the same data, in place of averaging many. For models of different
-    tasks the angles are near 90 degrees and little but the base model is left.
+    tasks the angles are near 90 degrees and little but the base model is left. Write `clamp: true` where tensors or
+    rows are short: of few entries the cosine is below zero by chance, and a step away from the average serves nobody.
 
     filter_wise: a ratio for every row (last axis) in place of one for the tensor
     average: what is averaged over the pairs, their cosine or their angle
+    clamp: count a c below zero as 0, so that the result lies between base model and average
 
     >>> import torch
     >>> from merging.methods.apply import merge_tensor
@@ -56,15 +60,17 @@ def model_stock(
     tensor([1.0000, 0.5774])
     """
     products = measured["gram"]
-    ratio = stock_ratio(products, average)
+    ratio = stock_ratio(products, average, clamp)
     return (ratio / len(products)).expand(len(products)).clone()
 
 
-def stock_ratio(gram: Float[Tensor, "models models *rest"], average: str) -> Float[Tensor, "*rest"]:
+def stock_ratio(gram: Float[Tensor, "models models *rest"], average: str, clamp: bool) -> Float[Tensor, "*rest"]:
     """How far from the base model towards the average, from the inner products of the task vectors."""
     models = len(gram)
     cosines = pair_cosines(gram)
     cosine = cosines.mean(0) if average == "cosine" else cosines.acos().mean(0).cos()
+    if clamp:
+        cosine = cosine.clamp(min=0)
     denominator = 1 + (models - 1) * cosine
     some = denominator.abs() >= NO_RATIO
     return torch.where(some, models * cosine / torch.where(some, denominator, 1.0), 0.0)

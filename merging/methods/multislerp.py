@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from merging.algebra.geometry import combined_length, gram
 from merging.errors import ParameterError
 from merging.lazy import Float, Tensor, torch
@@ -12,7 +15,27 @@ from merging.methods.parameters import Flag, Measured, NonNegative, PerModel
 CANCELLED = 1e-8
 
 
-@merge_method("multislerp", paper="arXiv:2403.13257", sees="models", reach="span", base="optional", measure=(gram,))
+def no_shares(values: Mapping[str, Any], models: int) -> None:
+    """Weights that cancel leave nothing to divide by; one input comes back whatever its weight."""
+    # That weights are missing is told elsewhere.
+    weights = values.get("weight", [1.0])
+    if models > 1 and values["normalize_weights"] and abs(sum(weights)) <= CANCELLED * sum(map(abs, weights)):
+        raise ParameterError(
+            f"multislerp cannot share by the weights {', '.join(f'{each:g}' for each in weights)}",
+            must_be="weights whose sum is not zero",
+            fix="change the weights, or write `normalize_weights: false`",
+        )
+
+
+@merge_method(
+    "multislerp",
+    paper="arXiv:2403.13257",
+    sees="models",
+    reach="span",
+    base="optional",
+    measure=(gram,),
+    refuses=no_shares,
+)
 def multislerp(
     *, measured: Measured, weight: PerModel, normalize_weights: Flag = True, eps: NonNegative = 1e-8
 ) -> Float[Tensor, " models"]:
@@ -42,20 +65,9 @@ def multislerp(
     """
     if len(weight) == 1:
         return torch.ones_like(weight)
-    shares = _normalised(weight) if normalize_weights else weight
+    shares = weight / weight.sum() if normalize_weights else weight
     products = measured["gram"].to(shares)
     lengths = products.diagonal().sqrt()
     directions = torch.where(lengths > 0, shares / (lengths + eps), 0.0)
     length = combined_length(directions, products)
     return directions * (torch.dot(shares, lengths) / length) if length > eps else shares
-
-
-def _normalised(weight: PerModel) -> PerModel:
-    total = float(weight.sum())
-    if abs(total) <= CANCELLED * float(weight.abs().sum()):
-        raise ParameterError(
-            f"multislerp cannot share by the weights {', '.join(f'{each:g}' for each in weight.tolist())}",
-            must_be="weights whose sum is not zero",
-            fix="change the weights, or write `normalize_weights: false`",
-        )
-    return weight / total

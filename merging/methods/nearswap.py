@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated, TypeAlias
+
 from merging.lazy import Float, Tensor
 from merging.methods.declare import merge_method
-from merging.methods.parameters import NonNegative
+from merging.methods.parameters import Kind
 
 # Differences count as this at least; mergekit's figure.
 SMALLEST = 1e-6
+Length: TypeAlias = Annotated[float, Kind("number", minimum=0.0, example=0.0001)]
 
 
 @merge_method("nearswap", paper="arXiv:2403.13257", sees="task_vectors", reach="element", inputs=(1, 1))
-def nearswap(task_vectors: Float[Tensor, "models *shape"], *, t: NonNegative) -> Float[Tensor, "*shape"]:
+def nearswap(task_vectors: Float[Tensor, "models *shape"], *, t: Length) -> Float[Tensor, "*shape"]:
     """The base model moved towards another one, by `t` at most in every entry.
 
     weight = min(t / |tau|, 1), entry by entry

@@ -35,7 +35,7 @@ def restore_mean_length(
 
 
 def unprojected(*, measured: Measured, earlier: Held, earlier_scale: Number) -> Float[Tensor, " models"]:
-    """Coefficients of the plain sum, for all tensors but matrices."""
+    """The plain sum of the task vectors, scaled at the end like the matrices."""
     ones = torch.ones_like(measured["squared_norms"])
     return torch.cat([ones[:1] * (earlier_scale if earlier else 1.0), ones[1:]])
 

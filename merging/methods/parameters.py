@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from merging.errors import ParameterError
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Kind:
     """Bounds and scope of a parameter. A per-model parameter may differ from model to model.
 
-    `key` is what recipes call it where another tool's name is not ours; else the argument's name.
+    `key` is what recipes call it where another tool's name is not ours; else the argument's name. `example` is what an
+    example says where the default, another tool's, would not show what the parameter is for.
     """
 
     type: Literal["number", "count", "flag", "choice"]
@@ -26,11 +27,16 @@ class Kind:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     key: str = ""
+    example: float | str | None = None
 
     @property
     def is_share(self) -> bool:
         """Whether a value is a fraction of a whole."""
         return self.type == "number" and (self.minimum, self.maximum) == (0, 1)
+
+    def shown_as(self, value: float | str) -> Kind:
+        """This kind with another value in examples than the default."""
+        return replace(self, example=value)
 
     def describe(self) -> str:
         """What a value must be, as an error says it."""
@@ -50,7 +56,8 @@ class Kind:
 # (models, 1, ..., 1) for all others, but float64 for a share: int(0.7 * 10) entries are 7, and 6 after rounding to
 # float32. A shared value is a plain float, int, bool or str.
 PerModel: TypeAlias = Annotated[Any, Kind("number", per_model=True)]
-PerModelShare: TypeAlias = Annotated[Any, Kind("number", per_model=True, minimum=0.0, maximum=1.0)]
+SHARE_OF_EACH = Kind("number", per_model=True, minimum=0.0, maximum=1.0)
+PerModelShare: TypeAlias = Annotated[Any, SHARE_OF_EACH]
 Number: TypeAlias = Annotated[float, Kind("number")]
 NonNegative: TypeAlias = Annotated[float, Kind("number", minimum=0.0)]
 Share: TypeAlias = Annotated[float, Kind("number", minimum=0.0, maximum=1.0)]
@@ -91,10 +98,10 @@ class Parameter:
             or ((kind.minimum is None or good >= kind.minimum) and (kind.maximum is None or good <= kind.maximum))
         )
         if not inside:
-            hint = "" if self.default is REQUIRED else f"write such a value, or delete the line for {self.default!r}"
-            raise ParameterError(
-                f"{self.name} cannot be {value!r}", where=where, must_be=kind.describe(), fix=hint or None
-            )
+            shown = "" if kind.example is None else f", as {kind.example}"
+            hint = "" if self.default is REQUIRED else f", or delete the line for {self.default!r}"
+            fix = f"write such a value{shown}{hint}"
+            raise ParameterError(f"{self.name} cannot be {value!r}", where=where, must_be=kind.describe(), fix=fix)
         result: float | int | bool | str = good
         return result
 

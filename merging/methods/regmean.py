@@ -14,7 +14,7 @@ Importance: TypeAlias = Annotated[Any, Kind("number", per_model=True, minimum=0.
 
 
 def mean(*, weight: Importance) -> Float[Tensor, " models"]:
-    """Coefficients of the weighted mean, for all tensors but matrices; equal ones where all weights are 0."""
+    """The weighted mean of the models; the plain one where all weights are 0."""
     total = float(weight.sum())
     return weight / total if total else torch.full_like(weight, 1 / len(weight))
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, TypeAlias
 
 from merging.algebra.masks import variance
 from merging.algebra.signs import agreeing_weights, disjoint_mean, disjoint_sum, elect_sign
 from merging.lazy import Float, Int, Tensor, torch
 from merging.methods.declare import merge_method, only_if
-from merging.methods.parameters import Measured, Share, Unused
+from merging.methods.parameters import Kind, Measured, Share, Unused
 from merging.methods.ranks import rank_rounds
 
 # Below this sum of mean squares mergekit takes equal weights; below this sum of weights it divides by it.
 MERGEKIT_FLOOR = 1e-6
+Variant: TypeAlias = Annotated[str, Kind("choice", choices=("mergekit", "paper", "fuseai"), example="paper")]
+Selected: TypeAlias = Annotated[float, Kind("number", minimum=0.0, maximum=1.0, example=0.1)]
 
 
 def variances(x: Float[Tensor, "models n"]) -> Float[Tensor, "one n"]:
@@ -20,10 +22,17 @@ def variances(x: Float[Tensor, "models n"]) -> Float[Tensor, "one n"]:
     return variance(x)[None]
 
 
-def smallest_selected(counts: Int[Tensor, "one two"], *, select_topk: Share) -> Int[Tensor, "one one"]:
+def smallest_selected(
+    counts: Int[Tensor, "one two"], *, select_topk: Share, variant: Variant
+) -> Int[Tensor, "one one"]:
     """Ascending rank of the smallest variance selected: 0 selects all, n + 1 none."""
     n, zeros = counts[0].tolist()
-    return torch.tensor([[n + 1 - int(select_topk * (n - zeros)) if zeros < n else 0]], device=counts.device)
+    if variant == "mergekit":
+        # Its product is one of float32: 0.29 of 100 entries are 29, where float64 makes them 28.
+        selected = int(torch.tensor(n - zeros) * select_topk)
+    else:
+        selected = int(select_topk * (n - zeros)) if zeros < n else n + 1
+    return torch.tensor([[n + 1 - selected]], device=counts.device)
 
 
 def energies(x: Float[Tensor, "models n"], *, measured: Measured) -> Float[Tensor, "models parts"]:
@@ -41,8 +50,8 @@ def sce(
     task_vectors: Float[Tensor, "models *shape"],
     *,
     measured: Measured,
-    select_topk: Share = 1.0,  # noqa: ARG001
-    variant: Literal["paper", "fuseai", "mergekit"] = "paper",
+    select_topk: Selected = 1.0,  # noqa: ARG001
+    variant: Variant = "mergekit",
     int8_mask: Unused = False,  # noqa: ARG001
 ) -> Float[Tensor, "*shape"]:
     """Select, calculate, erase: task vectors weighted by their mean squares, minority signs left out.
@@ -53,15 +62,17 @@ def sce(
     merged     = base + sum_i weight_i selected_i / sum_i weight_i,  over the i whose selected_i has `sign`
 
     All entries whose variance equals the smallest selected are selected. Models without any variance, one alone or all
-    equal, are selected whole. Variant fuseai, the authors' code, selects for the weights alone and merges all entries.
-    Variant mergekit takes equal weights where the mean squares add up to less than 1e-6, as those of most language
-    models do, and divides by no less than 1e-6: the size of the changes matters to it. Both serve to reproduce a merge.
+    equal, are selected whole. That is the variant `paper`; `fuseai`, the authors' code, selects for the weights alone
+    and merges all entries. The default is `mergekit`, as other tools know the name: equal weights where the mean
+    squares add up to less than 1e-6, as those of most language models do, and no division by less than 1e-6, so that
+    the size of the changes matters; selecting, it drops models without variance: equal ones are not a fixed point.
 
     Use it for fine-tunes of one base that differ in how much they changed, the larger change leading, tensor by tensor;
-    not where a small change matters as much as a large one, which `ties` respects.
+    not where a small change matters as much as a large one, which `ties` respects. Take `variant: paper` for a merge of
+    your own: under the default small changes are not weighed. The others serve to reproduce a merge.
 
     select_topk: share of the entries with any variance that is selected; the paper takes 0.1, mergekit all
-    variant: paper; fuseai, which merges what was not selected as well; or mergekit, with its absolute thresholds
+    variant: mergekit, with its absolute thresholds; paper; or fuseai, which merges what was not selected as well
     int8_mask: no effect; a storage type in other tools
 
     >>> import torch

@@ -12,7 +12,7 @@ from merging.methods.parameters import Number, PerModel, Share
 
 
 def weighted_sum(*, weight: PerModel, lambda_: Number) -> Float[Tensor, " models"]:
-    """Sum of the weighted task vectors."""
+    """The sum of the weighted task vectors, times lambda."""
     return weight * lambda_  # type: ignore[no-any-return]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any, TypeAlias
+
 from merging.algebra.signs import disjoint_mean, disjoint_sum, elect_sign
 from merging.algebra.sparsify import keep_largest, mass_ratio, masses
 from merging.lazy import Float, Int, Tensor, torch
 from merging.methods.declare import merge_method, only_if
-from merging.methods.parameters import Flag, Measured, Number, PerModel, PerModelShare, Unused
+from merging.methods.parameters import SHARE_OF_EACH, Flag, Measured, Number, PerModel, PerModelShare, Unused
 from merging.methods.ranks import rank_rounds
+
+Trimmed: TypeAlias = Annotated[Any, SHARE_OF_EACH.shown_as(0.2)]
 
 
 def smallest_kept(counts: Int[Tensor, "models one"], *, density: PerModelShare) -> Int[Tensor, "models one"]:
@@ -37,7 +41,7 @@ def ties(
     *,
     measured: Measured,
     weight: PerModel = 1.0,
-    density: PerModelShare = 1.0,  # noqa: ARG001
+    density: Trimmed = 1.0,  # noqa: ARG001
     normalize: Flag = True,
     rescale: Flag = False,
     lambda_: Number = 1.0,

@@ -9,7 +9,7 @@ from merging.methods.parameters import Number, PerModel, Share
 
 
 def weighted_mean(*, weight: PerModel, lambda_: Number) -> Float[Tensor, " models"]:
-    """Mean of the weighted task vectors, as most spectral methods treat what is no matrix."""
+    """The mean of the weighted task vectors, times lambda."""
     return weight * (lambda_ / len(weight))  # type: ignore[no-any-return]
 
 

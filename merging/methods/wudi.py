@@ -17,7 +17,7 @@ RATE = 1e-5
 
 
 def mean(*, weight: Importance, lambda_: Number) -> Float[Tensor, " models"]:
-    """Coefficients of the weighted mean, for all tensors but matrices."""
+    """The weighted mean of the task vectors, times lambda."""
     return weight * (lambda_ / max(float(weight.sum()), torch.finfo(weight.dtype).tiny))  # type: ignore[no-any-return]
 
 

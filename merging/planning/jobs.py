@@ -75,7 +75,10 @@ class JobMaker:
             return Operand(statistics.index, name)
         expected = f"the shape {list(shape)}"
         what = f"has no tensor {name}" if spec is None else f"holds {name} in shape {list(spec.shape)}"
-        problem = MatchError(f"{statistics.key} {what}", where=statistics.checkpoint.location, must_be=expected)
+        fix = "collect the statistics with the model they belong to"
+        problem = MatchError(
+            f"{statistics.key} {what}", where=statistics.checkpoint.location, must_be=expected, fix=fix
+        )
         self._problems.setdefault(f"{statistics.key}{what}", problem)
         return None
 

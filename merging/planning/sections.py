@@ -181,6 +181,12 @@ def _wrong_count(method: Method, operands: Sequence[Source], base: Source | None
         wanted += ", the base model included"
     given = ", ".join(source.key for source in operands) or "none"
     beside = f" beside the base model {base.key}" if base else ""
+    missing = least - len(operands)
     return RecipeError(
-        f"{method.name} merges {wanted}, not {len(operands)}{beside}: {given}", where=where, must_be=wanted
+        f"{method.name} merges {wanted}, not {len(operands)}{beside}: {given}",
+        where=where,
+        must_be=wanted,
+        fix=f"list {missing} more"
+        if missing > 0
+        else "leave some out, or see `merging methods` for one that takes more",
     )

@@ -13,7 +13,10 @@ import torch
 from merging.errors import ParameterError
 from merging.methods.apply import merge_tensor
 from merging.methods.declare import all_methods, reads
+from merging.methods.describe import example, matrices
 from merging.methods.parameters import REQUIRED
+from merging.recipe.text import read_recipe
+from tests.laws.cases import NEUTRAL, companions, number, operands
 
 METHODS = all_methods()
 
@@ -28,7 +31,7 @@ def test_values_out_of_bounds_or_of_another_kind_are_refused(name, key):
     for value in wrong:
         with pytest.raises(ParameterError) as caught:
             knob.check(value)
-        assert caught.value.must_be
+        assert caught.value.must_be and caught.value.fix
     if knob.default is not REQUIRED:
         assert knob.check(knob.default) == knob.default
 
@@ -41,8 +44,9 @@ def test_too_few_and_too_many_models_are_refused(name):
     base = torch.zeros(4) if method.needs.base == "required" else None
     for count in [least - 1] + ([most + 1] if most else []):
         if count > apart:
-            with pytest.raises(ParameterError, match=f"{name} cannot merge"):
+            with pytest.raises(ParameterError, match=f"{name} cannot merge") as caught:
                 merge_tensor(name, torch.zeros(count - apart, 4), base)
+            assert caught.value.must_be and caught.value.fix
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -57,6 +61,15 @@ def test_a_method_explains_itself(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_a_method_of_matrices_says_which_they_are_and_what_all_others_get(name):
+    told = matrices(METHODS[name])
+    assert bool(told) == (METHODS[name].needs.reach == "matrix")
+    if told:
+        given = told.partition("all others get ")[2]
+        assert given.endswith(".") and given.startswith(("the ", "their "))
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_a_methods_example_is_true_and_short(name):
     function = METHODS[name].function
     tests = doctest.DocTestFinder(recurse=False).find(function, name, globs={})
@@ -64,6 +77,34 @@ def test_a_methods_example_is_true_and_short(name):
     for test in tests:
         assert sum(len((example.source + example.want).splitlines()) for example in test.examples) <= 4
         assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def merged_as_shown(name, x, neutral=False):
+    """What the parameters of a method's example make of operands; with `neutral`, where nothing is trimmed."""
+    method = METHODS[name]
+    recipe = read_recipe(example(method))
+    told = {key: settings[0].value for key, settings in recipe.parameters.items()}
+    told |= {key: each[0].value for entry in recipe.models for key, each in entry.parameters.items()}
+    told |= {key: NEUTRAL[key] for key in ("density", "gamma") if key in told and neutral}
+    told = {key: method.parameters[key].check(value) for key, value in told.items()}
+    beside = companions(method, x)
+    if method.needs.base == "required" and method.needs.sees == "models":
+        return merge_tensor(name, x[1:], x[0], companions=beside, **told), told
+    base = torch.zeros(x.shape[1:]) if method.needs.base == "required" else None
+    return merge_tensor(name, x, base, companions=beside, **told), told
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_example_of_a_method_shows_what_the_method_is_about(name):
+    method = METHODS[name]
+    x = operands(method, number(method, 2), 200, 130)
+    merged, told = merged_as_shown(name, x)
+    assert merged.isfinite().all() and merged.any()
+    if method.needs.sees == "task_vectors" and method.needs.reach != "span":
+        linear = {key: told[key] for key in ("weight", "normalize", "lambda") if key in told}
+        assert not torch.allclose(merged, merge_tensor("task_arithmetic", x, torch.zeros(x.shape[1:]), **linear))
+    if not {"density", "gamma"}.isdisjoint(told):
+        assert not torch.allclose(merged, merged_as_shown(name, x, neutral=True)[0])
 
 
 @pytest.mark.parametrize("name", METHODS)

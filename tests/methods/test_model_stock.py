@@ -10,7 +10,7 @@ from merging.errors import ParameterError
 from merging.methods.apply import merge_tensor
 
 
-def transcription(task_vectors, average="cosine"):
+def transcription(task_vectors, average="cosine", clamp=False):
     """The pulled average of task vectors, in float64 and plain loops; vectors of zeros have cosine 0."""
     x = [np.asarray(each, dtype=np.float64).ravel() for each in task_vectors]
     cosines = []
@@ -19,6 +19,7 @@ def transcription(task_vectors, average="cosine"):
         dot = sum(v * w for v, w in zip(a, b, strict=True))
         cosines.append(min(1.0, max(-1.0, dot / lengths)) if lengths else 0.0)
     cosine = np.mean(cosines) if average == "cosine" else np.cos(np.mean(np.arccos(cosines)))
+    cosine = max(cosine, 0.0) if clamp else cosine
     denominator = 1 + (len(x) - 1) * cosine
     ratio = len(x) * cosine / denominator if abs(denominator) >= 1e-6 else 0.0
     return ratio * sum(x) / len(x)
@@ -79,6 +80,23 @@ def test_fine_tunes_that_point_apart_step_away_from_their_average():
     x = torch.tensor([[1.0, 2.0], [1.0, -3.0]])
     found = model_stock(x)
     assert float(found @ x.mean(0)) < 0
+    assert not model_stock(x, clamp=True).any()
+
+
+@pytest.mark.parametrize("average", ["cosine", "angle"])
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("filter_wise", [False, True])
+def test_clamped_ratios_of_short_tensors_are_those_of_the_transcription(average, count, filter_wise):
+    below = 0
+    for seed in range(20):
+        x = fine_tunes(count, 0.2, n=3, seed=seed)
+        found = model_stock(x, average=average, clamp=True, filter_wise=filter_wise)
+        expected = torch.tensor(transcription(x.numpy(), average, clamp=True))
+        assert torch.allclose(found.double(), expected, rtol=1e-5, atol=1e-5)
+        ratio = found @ x.mean(0) / x.mean(0).square().sum()
+        assert -1e-6 <= ratio <= 1 + 1e-6
+        below += not found.any()
+    assert below > 3
 
 
 def test_opposite_fine_tunes_leave_the_base_model():

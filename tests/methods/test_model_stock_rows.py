@@ -9,7 +9,7 @@ import torch
 from merging.methods.apply import merge_tensor
 
 
-def transcription(rows, average):
+def transcription(rows, average, clamp):
     """The pulled average of one row of every task vector, in float64 and plain loops."""
     cosines = []
     for a, b in combinations(rows, 2):
@@ -17,6 +17,7 @@ def transcription(rows, average):
         dot = sum(v * w for v, w in zip(a, b, strict=True))
         cosines.append(min(1.0, max(-1.0, dot / lengths)) if lengths else 0.0)
     cosine = np.mean(cosines) if average == "cosine" else np.cos(np.mean(np.arccos(cosines)))
+    cosine = max(cosine, 0.0) if clamp else cosine
     denominator = 1 + (len(rows) - 1) * cosine
     ratio = len(rows) * cosine / denominator if abs(denominator) >= 1e-6 else 0.0
     return ratio * sum(rows) / len(rows)
@@ -35,11 +36,12 @@ def stock(task_vectors, **parameters):
 @pytest.mark.parametrize("average", ["cosine", "angle"])
 @pytest.mark.parametrize("shape", [(12,), (5, 12), (2, 3, 7), (2, 3, 2, 4), (6, 1)])
 @pytest.mark.parametrize("models", [2, 4])
-def test_every_last_axis_is_that_of_the_transcription(average, shape, models):
+@pytest.mark.parametrize("clamp", [False, True])
+def test_every_last_axis_is_that_of_the_transcription(average, shape, models, clamp):
     x = fine_tunes(*shape, models=models)
     rows = x.double().reshape(models, -1, shape[-1]).numpy()
-    expected = np.stack([transcription(rows[:, i], average) for i in range(rows.shape[1])]).reshape(shape)
-    np.testing.assert_allclose(stock(x, average=average), expected, rtol=1e-5, atol=1e-5)
+    expected = np.stack([transcription(rows[:, i], average, clamp) for i in range(rows.shape[1])]).reshape(shape)
+    np.testing.assert_allclose(stock(x, average=average, clamp=clamp), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_tensor_of_one_axis_is_one_row():

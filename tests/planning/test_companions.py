@@ -83,9 +83,42 @@ def test_statistics_without_a_tensor_or_of_another_shape_are_refused_with_what_t
     assert set(found.values()) == {f"the shape {list(held['a'].specs[NORM].shape)}"}
 
 
+REGMEAN = FISHER.replace("merge_method: fisher", "merge_method: regmean").replace("fisher:", "gram_inputs:")
+KEYS = "model.layers.0.self_attn.k_proj.weight"
+
+
 def test_inner_products_are_of_the_inputs_of_a_matrix_and_vectors_need_none() -> None:
-    text = FISHER.replace("merge_method: fisher", "merge_method: regmean").replace("fisher:", "gram_inputs:")
-    found = {problem.what: problem.must_be for problem in problems(text, checkpoints())}
-    name = "model.layers.0.self_attn.k_proj.weight"
-    assert found[f"a-fisher holds {name} in shape [32, 64]"] == "the shape [64, 64]"
+    found = {problem.what: problem for problem in problems(REGMEAN, checkpoints())}
+    problem = found[f"a-fisher holds {KEYS} in shape [32, 64]"]
+    assert problem.must_be == "the shape [64, 64]"
+    assert problem.where and problem.fix == "collect the statistics with the model they belong to"
     assert not [what for what in found if "norm" in what or "embed" in what]
+
+
+def test_inner_products_of_outputs_are_refused() -> None:
+    held = checkpoints()
+    for key in ("a-fisher", "b-fisher"):
+        held[key] = changed(held[key], lambda tensors: {name: _products(x) for name, x in tensors.items()})
+    assert not problems(REGMEAN, held)
+    for key in ("a-fisher", "b-fisher"):
+        held[key] = changed(held[key], lambda tensors: {**tensors, KEYS: torch.ones(32, 32)})
+    refused = problems(REGMEAN, held)
+    assert [problem.what for problem in refused] == [
+        f"{key} holds {KEYS} in shape [32, 32]" for key in held if "-" in key
+    ]
+    assert {problem.must_be for problem in refused} == {"the shape [64, 64]"}
+
+
+def _products(x: torch.Tensor) -> torch.Tensor:
+    return x.float().mT @ x.float() if x.ndim > 1 else x
+
+
+def test_weights_that_cancel_are_found_before_anything_is_read() -> None:
+    for method, fix in (("linear", "normalize: false"), ("multislerp", "normalize_weights: false")):
+        text = f"merge_method: {method}\nmodels:\n"
+        text += "".join(
+            f"- {{model: {key}, parameters: {{weight: {weight}}}}}\n" for key, weight in (("a", 1), ("b", -1))
+        )
+        (problem,) = problems(text + "parameters: {}\n", checkpoints())
+        assert problem.what.startswith(f"{method} cannot")
+        assert problem.where and problem.must_be == "weights whose sum is not zero" and fix in str(problem.fix)

@@ -36,11 +36,15 @@ def test_a_missing_base_model_is_a_problem() -> None:
 
 def test_the_number_of_models_is_checked() -> None:
     crowded = SLERP.replace("{model: a}", "{model: a}, {model: b}")
-    assert "slerp merges 2 models, the base model included, not 3: base, a, b" in problem(crowded, models())
+    told = problem(crowded, models())
+    assert "slerp merges 2 models, the base model included, not 3: base, a, b" in told
+    assert "fix:     leave some out, or see `merging methods`" in told
     lonely = "merge_method: passthrough\nmodels: [{model: a}, {model: b}]\n"
     assert "passthrough merges 1 model, not 2: a, b" in problem(lonely, models())
 
 
 def test_only_a_base_model_is_nothing_to_merge() -> None:
     alone = TIES.replace("[{model: a}, {model: b}]", "[{model: base}]")
-    assert "ties merges 1 or more models, not 0 beside the base model base" in problem(alone, models())
+    told = problem(alone, models())
+    assert "ties merges 1 or more models, not 0 beside the base model base" in told
+    assert "fix:     list 1 more" in told
