@@ -10,12 +10,14 @@ from typing import Any
 
 from merging.engine.events import Event, Moved, PassStarted, RunStarted, TensorDone, Warned
 from merging.engine.execute import CopyWork, Execution
+from merging.engine.finite import are_finite, non_finite, problems
 from merging.engine.ledger import Row
 from merging.engine.merge_work import MergeWork
 from merging.engine.outbox import Outbox
 from merging.engine.pools import Pool, Work
 from merging.engine.spool import Spool
 from merging.engine.uses import Uses
+from merging.errors import raise_all
 from merging.lazy import Tensor, torch
 from merging.methods.application import BLOCK, Application
 from merging.methods.declare import find_method
@@ -127,7 +129,24 @@ class Passes:
             works = (MergeWork(self._execution, job).measuring(step, before) for job in jobs)
             self._uses.begin(jobs)
             held[step.__name__] = yield from self._summed(step, works, jobs)
+        if not are_finite(held):
+            yield from self._require_finite(jobs)
         return held
+
+    def _require_finite(self, jobs: Sequence[Job]) -> Iterator[Event]:
+        """Refuse models whose own entries keep sums from being finite, before any tensor is written."""
+        yield PassStarted("measure", len(jobs))
+        works = (MergeWork(self._execution, job).measuring(non_finite, {}) for job in jobs)
+        self._uses.begin(jobs)
+        found: dict[int, Tensor] = {}
+        for position, result in self._pool.drive(works):
+            if position is None:
+                yield result
+                continue
+            self._uses.done(jobs[position])
+            if bool(result.any()):
+                found[position] = result
+        raise_all(problems(self._execution, [(jobs[position], found[position]) for position in sorted(found)]))
 
     def _summed(self, step: Rule, works: Iterable[Work], jobs: Sequence[Job]) -> Generator[Event, None, Tensor]:
         """The sum of what works return, in the order of their jobs, holding back only what came out of turn."""
