@@ -18,11 +18,13 @@ HELD: Mapping[str, str] = {
     "matrix": "in memory: one whole matrix of every input",
     "tensor": "in memory: one whole tensor of every input",
 }
-# What `declare.is_matrix` decides and `application.by_matrix` carries out, for readers.
+# What `declare.is_matrix` decides and `layout.by_matrix` carries out, for readers.
 MATRICES = (
-    "A tensor counts as a matrix that has two axes or more and neither side 1, a convolution's kernel as (out, rest), "
-    "unless it is a table, as embeddings, relative positions, output heads and classifiers are; all others get "
+    "A tensor of two axes or more counts as a matrix (out, in) if neither side is 1 and it is no table, as embeddings, "
+    "relative positions, output heads and classifiers are{kernels}; fused projections and packed experts are several; "
+    "all others get "
 )
+KERNELS = {True: ", a convolution's kernel as (out, rest)", False: ", and no convolution's kernel"}
 WORDS = ("no", "one", "two", "three", "four", "five", "six")
 
 
@@ -64,7 +66,7 @@ def matrices(method: Method) -> str:
     if elsewhere is None:
         return ""
     given = (inspect.getdoc(elsewhere) or "").split("\n\n")[0].replace("\n", " ")
-    return MATRICES + given[:1].lower() + given[1:]
+    return MATRICES.format(kernels=KERNELS[method.needs.kernels]) + given[:1].lower() + given[1:]
 
 
 def _times(count: int) -> str:
