@@ -157,7 +157,8 @@ def peer_rows(earlier: dict[str, Any], result: dict[str, Any], recipes: Sequence
     for what in ("size", "models", "machine"):
         if earlier[what] != result[what]:
             raise SystemExit(f"mergekit's rows are of another {what}: {earlier[what]}, not {result[what]}")
-    return [row for row in earlier["rows"] if row["tool"] == "mergekit" and row["recipe"] in recipes]
+    rows = [row for row in earlier["rows"] if row["tool"] == "mergekit" and row["recipe"] in recipes]
+    return [{"load_average": earlier["load_average"], **row} for row in rows]
 
 
 def describe(recipe: str, tool: str, cost: Cost, idle: Cost) -> str:

@@ -101,8 +101,16 @@ def _footnote(result: dict[str, Any]) -> str:
         f"The machine was shared with other work (load average {result['load_average']:.1f} at the end).",
         made_by(result),
         *([f"mergekit was measured on {' and '.join(days)}, on the same machine and inputs."] if days else []),
+        *_busy(result),
     ]
     return " ".join(sentences)
+
+
+def _busy(result: dict[str, Any]) -> list[str]:
+    """What must be said where mergekit shared the cores with other work."""
+    load = max((row.get("load_average", 0.0) for row in result["rows"] if row["tool"] == "mergekit"), default=0.0)
+    told = f"mergekit ran at a load average of {load:.1f}, so that its seconds are too long: compare its CPU seconds."
+    return [told] if load > result["machine"]["cores"] else []
 
 
 def memory_table(result: dict[str, Any]) -> str:

@@ -61,7 +61,7 @@ def test_a_regression_ends_the_command_with_1(tmp_path: Path, monkeypatch: pytes
 
 def test_the_peers_rows_of_an_earlier_result_are_taken_from_the_same_machine_only() -> None:
     earlier, later = result(12.0, 300), result(10.0, 300)
-    assert streaming.peer_rows(earlier, later, ["ties"]) == [earlier["rows"][2]]
+    assert streaming.peer_rows(earlier, later, ["ties"]) == [{**earlier["rows"][2], "load_average": 0.5}]
     assert streaming.peer_rows(earlier, later, ["linear"]) == []
     elsewhere = {**earlier, "machine": {**earlier["machine"], "processor": "another processor"}}
     with pytest.raises(SystemExit, match="of another machine"):
@@ -74,6 +74,13 @@ def test_the_table_is_computed_from_the_figures() -> None:
         *("2.0", "4.0", "2.00", "1.50", "4.0", "100"),
         *("300.0", "300", "4800", "75.0"),
     ]
+
+
+def test_a_peer_that_shared_the_cores_is_not_compared_by_its_seconds() -> None:
+    quiet, busy = result(10.0, 300), result(10.0, 300)
+    busy["rows"][2]["load_average"] = 4.3
+    assert "compare its CPU seconds" in tables.streaming_table(busy)
+    assert "compare its CPU seconds" not in tables.streaming_table(quiet)
 
 
 def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path) -> None:
