@@ -33,13 +33,16 @@ class Publication:
     """One commit in the making, to one target."""
 
     def __init__(self, hub: Hub, target: Target, found: Destination, created: bool):
+        from huggingface_hub.utils._runtime import is_xet_available
+
         self.hub = hub
         self.target = target
         self.created = created
         self._found = found
         self._api = hub.api()
         self._additions: dict[str, Any] = {}
-        self._with_xet = True
+        # Asked once: while another file falls back it looks for a moment as if there were none.
+        self._has_xet = self._with_xet = is_xet_available()
         self._is_direct = True
         self._changing = Lock()
         redact_logs()
@@ -210,7 +213,7 @@ class Publication:
         from huggingface_hub.utils._runtime import is_xet_available
 
         def attempt() -> None:
-            self._with_xet = is_xet_available()
+            self._with_xet = self._with_xet and is_xet_available()
             try:
                 with no_bars():
                     self._api.preupload_lfs_files(
@@ -226,7 +229,7 @@ class Publication:
 
         what = f"{', '.join(each.path_in_repo for each in additions[:3])} to {self.target}"
         try:
-            if self._with_xet or not is_xet_available():
+            if self._with_xet or not self._has_xet:
                 without_xet_if_needed(attempt, what)
             else:
                 with xet_disabled():

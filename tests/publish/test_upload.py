@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import _runtime as runtime
 
-from merging.errors import HubError
+from merging.errors import HubError, HubWarning
 from merging.publish.upload import Published, Sent
 from tests.hub.server import Fault, HubServer
 from tests.publish.loopback import (
@@ -22,9 +24,10 @@ from tests.publish.loopback import (
     published,
     uploaded,
     weights,
+    xet,
 )
 
-__all__ = ["either", "plain", "weights"]
+__all__ = ["either", "plain", "weights", "xet"]
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
 
 
@@ -84,6 +87,23 @@ def test_what_an_earlier_run_sent_is_known_and_may_be_committed(either: HubServe
     publication.verify(made, {weights.name: sent, **SMALL})
     assert uploaded(either) == before
     assert either.contents(NAME)[weights.name] == WEIGHTS
+
+
+def test_xet_does_not_come_back_while_another_file_goes_on_without_it(
+    xet: HubServer, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long as that takes the client says that there is no Xet at all."""
+    xet.fail(Fault("", "/xorbs/", times=999, status=403))
+    publication = begin(xet)
+    with pytest.warns(HubWarning, match="going on without it"):
+        publication.send(weights.name, weights)
+    other = weights.with_name("other.safetensors")
+    other.write_bytes(weights.read_bytes() + b"more")
+    really, moment = runtime.is_xet_available, iter([False])
+    monkeypatch.setattr(runtime, "is_xet_available", lambda: next(moment, really()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", HubWarning)
+        publication.send(other.name, other)
 
 
 def test_an_upload_that_is_refused_names_the_file(plain: HubServer, weights: Path) -> None:
