@@ -53,11 +53,11 @@ class JobMaker:
         spec = self._stored(match.spec, {self._inputs.spec(operand).dtype for operand in sources})
         if _is_identity(method, values):
             return replace(self._job(match, spec), note=match.note or "one model, unchanged")
-        return replace(self._job(match, spec, method.name, values), companions=self._companions(method, match))
+        job = self._job(match, spec, method.name, values)
+        return replace(job, companions=self._companions(method, match, job.layout))
 
-    def _companions(self, method: Method, match: Match) -> dict[str, tuple[Operand, ...]]:
+    def _companions(self, method: Method, match: Match, layout: Layout) -> dict[str, tuple[Operand, ...]]:
         """The statistics of one tensor, by name; those that are not there or do not fit are problems."""
-        layout = Layout.read(match.place.layout)
         reach = method.reach(match.spec.shape, match.place.role, layout)
         # Those of a matrix are about its inputs, those of entries about each.
         inputs = (layout.sides(match.spec.shape)[1],) * 2 if reach == "matrix" else tuple(match.spec.shape)

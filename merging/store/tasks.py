@@ -44,7 +44,7 @@ class TaskStore:
         if not self.files.has(INDEX):
             raise CheckpointError(f"{INDEX} is missing", where=self.files.where, fix="fetch it again")
         self._index = parse_index(self.files.content(INDEX, INDEX_LIMIT), f"{self.files.where}/{INDEX}").weight_map
-        wanted = {spec.name for _, spec in self.record.stored(lambda _: ANY_FLOAT)}
+        wanted = {spec.name for spec in self._wanted(None)}
         faults = [f"the store lacks {name}" for name in wanted if name not in self._index]
         faults += [f"{RECORD} does not mention {name}" for name in self._index if name not in wanted]
         raise_some([CheckpointError(fault, where=self.files.where) for fault in sorted(faults)])

@@ -12,6 +12,8 @@ import torch
 
 import merging
 from merging.hub.client import Hub
+from merging.publish.outlook import Outlook
+from merging.publish.push import Sending, push
 from merging.publish.upload import Publication, Published, Target
 from tests import tiny
 from tests.hub.clients import in_this_process
@@ -108,3 +110,23 @@ def uploaded(server: HubServer) -> int:
 def commits(server: HubServer) -> int:
     """How many commits have been asked for."""
     return sum(request.method == "POST" and "/commit/" in request.path for request in server.requests)
+
+
+def outlook_of(server: HubServer, folder: Path, name: str = NAME, **options: object) -> Outlook:
+    """What a push would do."""
+    seen: list[Outlook | Sending] = []
+    push(folder, name, dry_run=True, watch=seen.append, hub=hub_of(server), **options)  # type: ignore[arg-type]
+    (found,) = seen
+    assert isinstance(found, Outlook)
+    return found
+
+
+def require_nothing_new(server: HubServer, folder: Path, name: str = NAME) -> None:
+    """A push after a push sends nothing and commits nothing."""
+    made = push(folder, name, hub=hub_of(server))
+    before = uploaded(server)
+    seen: list[Outlook | Sending] = []
+    assert push(folder, name, hub=hub_of(server), watch=seen.append).commit == made.commit
+    assert uploaded(server) == before
+    assert commits(server) == 1
+    assert all(event.held for event in seen if isinstance(event, Sending))

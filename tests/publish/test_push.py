@@ -19,7 +19,18 @@ from merging.hub.pull import pull
 from merging.publish.outlook import Outlook
 from merging.publish.push import Sending, push
 from tests.hub.server import Fault, HubServer
-from tests.publish.loopback import NAME, commits, either, hub_of, merged, plain, uploaded, xet
+from tests.publish.loopback import (
+    NAME,
+    commits,
+    either,
+    hub_of,
+    merged,
+    outlook_of,
+    plain,
+    require_nothing_new,
+    uploaded,
+    xet,
+)
 
 __all__ = ["either", "merged", "plain", "xet"]
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
@@ -29,14 +40,6 @@ HUMAN = "---\nlicense: mit\n---\n\n# My model\n\nWritten by hand.\n"
 
 def weights(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
-
-
-def outlook_of(server: HubServer, folder: Path, **options: object) -> Outlook:
-    seen: list[Outlook | Sending] = []
-    push(folder, NAME, dry_run=True, watch=seen.append, hub=hub_of(server), **options)  # type: ignore[arg-type]
-    (found,) = seen
-    assert isinstance(found, Outlook)
-    return found
 
 
 def test_what_is_pushed_is_pulled_byte_by_byte(either: HubServer, merged: Path, tmp_path: Path) -> None:
@@ -119,13 +122,7 @@ def test_weights_of_another_model_are_deleted_only_if_asked(plain: HubServer, me
 
 
 def test_the_same_merge_again_sends_nothing_and_commits_nothing(either: HubServer, merged: Path) -> None:
-    made = push(merged, NAME, hub=hub_of(either))
-    before = uploaded(either)
-    seen: list[Outlook | Sending] = []
-    assert push(merged, NAME, hub=hub_of(either), watch=seen.append).commit == made.commit
-    assert uploaded(either) == before
-    assert commits(either) == 1
-    assert all(event.held for event in seen if isinstance(event, Sending))
+    require_nothing_new(either, merged)
 
 
 def test_a_push_that_broke_goes_on_where_it_was(plain: HubServer, merged: Path) -> None:

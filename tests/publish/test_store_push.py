@@ -25,7 +25,7 @@ from merging.publish.stored import store_manifest
 from merging.recipe.source import open_source
 from tests import tiny
 from tests.hub.server import Fault, HubServer
-from tests.publish.loopback import commits, either, hub_of, plain, uploaded
+from tests.publish.loopback import commits, either, hub_of, outlook_of, plain, require_nothing_new
 from tests.remote import folder_files
 from tests.store.stores import bits, recipe_of
 
@@ -45,14 +45,6 @@ def stored(server: HubServer, folder: Path, method: str = "emr") -> Path:
     return folder / "store"
 
 
-def outlook_of(server: HubServer, folder: Path, **options: object) -> Outlook:
-    seen: list[Outlook | Sending] = []
-    push(folder, NAME, dry_run=True, watch=seen.append, hub=hub_of(server), **options)  # type: ignore[arg-type]
-    (found,) = seen
-    assert isinstance(found, Outlook)
-    return found
-
-
 def test_what_is_pushed_is_read_back_bit_for_bit(either: HubServer, tmp_path: Path) -> None:
     store = stored(either, tmp_path)
     made = push(store, NAME, hub=hub_of(either))
@@ -70,14 +62,7 @@ def test_what_is_pushed_is_read_back_bit_for_bit(either: HubServer, tmp_path: Pa
 
 
 def test_the_same_store_again_sends_nothing_and_commits_nothing(either: HubServer, tmp_path: Path) -> None:
-    store = stored(either, tmp_path)
-    made = push(store, NAME, hub=hub_of(either))
-    before = uploaded(either)
-    seen: list[Outlook | Sending] = []
-    assert push(store, NAME, hub=hub_of(either), watch=seen.append).commit == made.commit
-    assert uploaded(either) == before
-    assert commits(either) == 1
-    assert all(event.held for event in seen if isinstance(event, Sending))
+    require_nothing_new(either, stored(either, tmp_path), NAME)
 
 
 def test_a_push_that_broke_goes_on_where_it_was(plain: HubServer, tmp_path: Path) -> None:
@@ -97,7 +82,7 @@ def test_exactly_the_files_of_the_store_are_published_without_paths_of_this_mach
     plain: HubServer, tmp_path: Path
 ) -> None:
     store = stored(plain, tmp_path)
-    found = outlook_of(plain, store)
+    found = outlook_of(plain, store, NAME)
     assert found.manifest.left_out == ("notes.txt",)
     push(store, NAME, hub=hub_of(plain))
     held = plain.contents(NAME)
@@ -204,7 +189,7 @@ def test_weights_of_another_model_go_only_if_asked_and_their_record_with_them(pl
     plain.add(NAME, old)
     with pytest.raises(HubError, match="weights of another model"):
         push(store, NAME, hub=hub_of(plain))
-    assert set(outlook_of(plain, store, replace=True).stale) == set(old) - {"data.csv"}
+    assert set(outlook_of(plain, store, NAME, replace=True).stale) == set(old) - {"data.csv"}
     push(store, NAME, replace=True, hub=hub_of(plain))
     assert set(plain.contents(NAME)).intersection(old) == {"data.csv"}
     merge(f"merge_method: passthrough\nmodels:\n- model: store:{NAME}#1\n", tmp_path / "merged")
